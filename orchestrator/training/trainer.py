@@ -9,8 +9,8 @@ a worker that was a member goes on from what it has::
                           └──────────┘
 
 Threads: ``join``, ``assign``, ``meet``, ``step``, ``place_inputs``, ``pull`` and ``close`` belong
-to one thread. Any other thread may call ``abandon``, ``checksums`` and the properties at any time,
-and ``state``, which waits for a phase that writes.
+to one thread. Any other thread may call ``abandon`` and the properties at any time, and ``state``,
+which waits for a phase that writes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from orchestrator.training.inputs.rank_share import Share
 from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
 from orchestrator.training.state.snapshot import Snapshot
-from orchestrator.training.state.state import State, StepOutput, checksums
+from orchestrator.training.state.state import State, StepOutput
 from orchestrator.training.state.table_blocks import StoredRows
 from orchestrator.training.step.course import Course
 from orchestrator.training.step.groups import Batch, Group
@@ -77,8 +77,10 @@ class Trainer:
         return self._snapshot.size_bytes
 
     @property
-    def share(self) -> tuple[int, int]:
-        """Rank and world size of which this worker's rows of divided tables are."""
+    def share(self) -> tuple[int, int] | None:
+        """Rank and world size of which this worker's rows of divided tables are; None where it has
+        none.
+        """
         return self._course.share
 
     @property
@@ -285,13 +287,6 @@ class Trainer:
             generation: do nothing where the group is another's, for calls that may come late.
         """
         self._group.abandon(generation)
-
-    def checksums(self, state: State) -> dict[str, int]:
-        """crc32c of every variable that must be equal on all ranks (all but local ones and sharded
-        tables), by name.
-        """
-        local = frozenset(variable.name for variable in self.graph.variables if variable.local)
-        return checksums(state, without=local | self.graph.tables.members)
 
     def close(self) -> None:
         """End the session and the graph's own input threads."""

@@ -141,7 +141,7 @@ class Joining:
                 )
                 mailbox.doing = ev.Doing.JOINING
                 if order.rank == 0:  # who writes saves
-                    self._saver.measure(state)
+                    self._saver.measure(self._tools.own_part(state, rest=True))
                 return state
 
     def _compare(self, donated: Donation) -> None:

@@ -33,7 +33,7 @@ class TrainerLike(Protocol):
     @property
     def size_bytes(self) -> int: ...
     @property
-    def share(self) -> tuple[int, int]: ...
+    def share(self) -> tuple[int, int] | None: ...
     @property
     def agrees(self) -> bool: ...
     @property
@@ -144,8 +144,8 @@ class Tools(Protocol):
         """
 
     def own_part(self, state: Any, *, rest: bool) -> Any:
-        """What this rank writes of a save in parts: its rows, and with ``rest`` also what isn't
-        divided.
+        """What this rank writes of a save in parts: the rows that it owns, and with ``rest`` also
+        what isn't divided.
         """
 
     def write_part(

@@ -58,25 +58,43 @@ def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory
     that they're of.
 
     Args:
-        state, graph, prefix: as for ``bundle_contents``; ``state.share`` says whose rows they are.
+        state, graph, prefix: as for ``bundle_contents``, of the tables what ``own_part`` gives;
+            ``state.share`` says whose rows they are.
 
     Raises:
         OutputError: the rows aren't those of that rank.
     """
     tensors = [in_memory(item) for item in stored_tensors(state, graph)]
-    return BundleInMemory(prefix, tensors, *state.share)
+    return BundleInMemory(prefix, tensors, *_share(state))
 
 
 def own_part(state: State, graph: WorkerGraph, *, rest: bool) -> State:
-    """What a rank writes of a checkpoint that all ranks write.
+    """What a rank writes of a checkpoint that all ranks write: of its rows those that it owns, not
+    its copies of others'.
 
     Args:
         rest: it sees to what isn't sharded, too.
     """
-    if rest:
+    if not graph.tables:
         return state
-    rows = {name: array for name, array in state.arrays.items() if name in graph.tables.members}
-    return replace(state, arrays=rows)
+    arrays = {}
+    for part in graph.tables.parts:
+        first, last = part.block(*_share(state))
+        for name in part.members:
+            if name in state.arrays:
+                arrays[name] = state.arrays[name][: last - first]
+    if rest:
+        arrays = {**state.arrays, **arrays}
+    return replace(state, arrays=arrays)
+
+
+def _share(state: State) -> tuple[int, int]:
+    if state.share is None:
+        raise OutputError(
+            "this worker holds no rows of the divided tables",
+            remedy="Nothing was saved; the next save tries again",
+        )
+    return state.share
 
 
 def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
@@ -92,8 +110,8 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
             if part is None:
                 variables.append(item)
             # Of a table with fewer rows than ranks some have none
-            elif state.share[1] == 1 or np.size(value):
-                variables.append(_rows(item, part, state.share))
+            elif _share(state)[1] == 1 or np.size(value):
+                variables.append(_rows(item, part, _share(state)))
     entries = [
         Stored(entry.key, entry.slice_spec, entry.dtype, state.arrays[ENTRY_PREFIX + entry.key])
         for entry in graph.saver_entries

@@ -35,7 +35,8 @@ class State:
         phase: with several train operations, how many runs of the cycle are done; 0 except after a
             failure within a cycle.
         share: rank and world size of which the rows of sharded tables are
-            (``ShardedPart.block``); nothing else in ``arrays`` depends on it.
+            (``ShardedPart.held``); nothing else in ``arrays`` depends on it. None where they aren't
+            there.
         reads: what was read of a checkpoint's pieces that the ranks have read together, each a part,
             and that they compare before they train on it; nothing where it comes from elsewhere.
     """
@@ -43,7 +44,7 @@ class State:
     step: int
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     phase: int = 0
-    share: tuple[int, int] = (0, 1)
+    share: tuple[int, int] | None = (0, 1)
     reads: tuple[PartRead, ...] = ()
 
     @property

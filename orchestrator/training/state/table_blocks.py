@@ -1,8 +1,9 @@
 """Which rows of a checkpoint's tables does this rank take, and where do the others' stay?
 
-Rule: of each variable and slot of a divided table the rank's own block is read, by range, from where
-the checkpoint lies, into the memory that it's for; nothing of the others' comes here. What a
-checkpoint lacks is told, and made by ``first_rows``.
+Rule: of each variable and slot of a divided table the blocks that the rank holds are read, by range,
+from where the checkpoint lies, into the memory that they're for; nothing of the others' comes here.
+Each block is read by itself, so that all who hold it read the same bytes. What a checkpoint lacks is
+told, and made by ``first_rows``.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class StoredRows:
     files: Sequence[FileInfo]
     share: tuple[int, int]
 
-    def block(self, part: ShardedPart) -> Block:
-        """The rows of a part that are wanted."""
-        return part.block(*self.share)
+    def blocks(self, part: ShardedPart) -> tuple[Block, ...]:
+        """The rows of a part that are wanted, as they are to lie."""
+        return part.held(*self.share)
 
 
 @dataclass
@@ -50,9 +51,10 @@ class Blocks:
     """What was read.
 
     Attributes:
-        arrays: variable to its rows of the block; those that the checkpoint lacks aren't set.
+        arrays: variable to its rows of the blocks; those that the checkpoint lacks aren't set.
         missing: variables of which the checkpoint has nothing.
-        had: variable to how many of its block's rows the checkpoint has, where it lacks some.
+        had: variable to how many of all its rows the checkpoint has, where it lacks some of the
+            blocks'.
         reads: what was read of pieces that the ranks read together.
     """
 
@@ -63,7 +65,7 @@ class Blocks:
 
 
 def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading) -> Blocks:
-    """The rank's block of each variable of the graph's divided tables.
+    """The rank's blocks of each variable of the graph's divided tables.
 
     Raises:
         CorruptCheckpoint: a piece isn't what was saved.
@@ -75,20 +77,24 @@ def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading) -> Blo
     keys = checkpoint_keys(graph)
     blocks = Blocks()
     for part in graph.tables.parts:
-        first, end = stored.block(part)
+        held = stored.blocks(part)
         for name in part.members:
             variable = every[name]
             key = loading.stored(keys[name])
             tensor = None if name in loading.anew else stored.index.entries.get(key)
             place = _Place.of(part, variable, tensor, grown=name in loading.grown)
-            array = aligned((end - first, *place.row_shape), _dtype(variable))
-            there = max(0, min(end, place.rows) - first)
+            count = sum(end - first for first, end in held)
+            array = aligned((count, *place.row_shape), _dtype(variable))
+            at = 0
+            for first, end in held:
+                there = max(0, min(end, place.rows) - first)
+                if tensor is not None and there:
+                    blocks.reads += _read(reader, key, place, array[at : at + there], first)
+                at += end - first
             if tensor is None:
                 blocks.missing.add(name)
-            elif there:
-                blocks.reads += _read(reader, key, place, array[:there], first)
-            if there < end - first:
-                blocks.had[name] = there
+            if any(end > place.rows for _, end in held):
+                blocks.had[name] = place.rows
             blocks.arrays[name] = array
     return blocks
 
