@@ -37,6 +37,7 @@ from orchestrator.training.state.state import State, StepOutput
 from orchestrator.training.state.table_blocks import StoredRows
 from orchestrator.training.step.course import Course
 from orchestrator.training.step.groups import Batch, Group
+from orchestrator.training.step.held_rows import HeldRows
 from orchestrator.training.step.readiness import get_ready
 from orchestrator.training.step.stepping import StepRunner
 
@@ -48,6 +49,9 @@ class Trainer:
         graph: the rewritten graph and what it needs.
         options: what holds for all generations.
         secret: what only members of the run know; peers prove it to each other.
+
+    Attributes:
+        rows: of divided tables, to give to others and to take from them.
 
     Raises:
         ConfigError: a module or library that the options name can't be loaded.
@@ -67,6 +71,7 @@ class Trainer:
         )
         self._inputs = LiveInputs(graph, self._imported, options)
         self._course = Course(graph, options, self._group, self._snapshot)
+        self.rows = HeldRows(graph, self._snapshot, self._group, self._course, self._writing)
         self._assigned = False
         self._carried: State | None = None
         """The state, while it's between the session of one group and that of the next."""

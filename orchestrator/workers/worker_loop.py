@@ -34,7 +34,7 @@ from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.joining import Joining
 from orchestrator.workers.mailbox import Mailbox
-from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.orders import Given, GrantOrder, JoinOrder
 from orchestrator.workers.pace import Pace
 from orchestrator.workers.runtime_protocol import Tools, TrainerLike
 from orchestrator.workers.saver import SaveJob, Saver
@@ -115,8 +115,8 @@ class Work:
         with mailbox.condition:
             while not mailbox.closing:
                 if mailbox.orders:
-                    order, donated = mailbox.orders.pop(0)
-                    return lambda: self._join(order, donated)
+                    order, given = mailbox.orders.pop(0)
+                    return lambda: self._join(order, given)
                 # Not a second time, and not for a generation that a newer one has followed
                 if (
                     mailbox.hold_generation > mailbox.held_for
@@ -146,10 +146,10 @@ class Work:
 
     # -- joining
 
-    def _join(self, order: JoinOrder, donated: Any) -> None:
+    def _join(self, order: JoinOrder, given: Given) -> None:
         mailbox = self._mailbox
         try:
-            formed = self._joining.join(order, donated)
+            formed = self._joining.join(order, given)
         except UserCodeError as error:
             self._user_failed(error, order.step)
             return

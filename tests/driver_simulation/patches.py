@@ -64,15 +64,12 @@ GRAPH: Any = SimpleNamespace(
     variables=(SimpleNamespace(name="global_step", key="global_step"),),
     tables=NO_TABLES,
 )
-DIVIDED: Any = SimpleNamespace(
-    **{
-        **vars(GRAPH),
-        "tables": ShardedTables(
-            (ShardedPart("table", "table", ("table",), TABLE_ROWS, (), "", ""),)
-        ),
-    }
-)
-"""The same with a table of which each worker holds some rows."""
+
+
+def divided(copies: int) -> Any:
+    """The same with a table of which each worker holds some rows."""
+    part = ShardedPart("table", "table", ("table",), TABLE_ROWS, (), "", "", copies)
+    return SimpleNamespace(**{**vars(GRAPH), "tables": ShardedTables((part,), copies=copies)})
 
 
 def send_index(
@@ -152,7 +149,7 @@ def simulated(world: World) -> Iterator[None]:
             beginning,
             "make_plan",
             lambda config, start: Plan(
-                DIVIDED if world.divided else GRAPH, start.step, "global_step", ()
+                divided(world.copies) if world.divided else GRAPH, start.step, "global_step", ()
             ),
         )
         patch.setattr(storage_thread, "send_index", send_index)

@@ -295,19 +295,22 @@ class Handle:
             self.ray.call(self.actor, method, arguments, ref)
             return ref
 
-        def two(*arguments: Any) -> tuple[Ref, Ref]:
-            both, first, second = self._ref(), self._ref(), self._ref()
+        def several(count: int, *arguments: Any) -> tuple[Ref, ...]:
+            whole, each = self._ref(), tuple(self._ref() for _ in range(count))
 
             def split(value: Any, error: BaseException | None) -> None:
-                first.resolve(None if error else value[0], error)
-                second.resolve(None if error else value[1], error)
+                for place, ref in enumerate(each):
+                    ref.resolve(None if error else value[place], error)
 
-            both.then(split)
-            self.ray.call(self.actor, method, arguments, both)
-            return first, second
+            whole.then(split)
+            self.ray.call(self.actor, method, arguments, whole)
+            return each
 
         return SimpleNamespace(
-            remote=remote, options=lambda num_returns: SimpleNamespace(remote=two)
+            remote=remote,
+            options=lambda num_returns: SimpleNamespace(
+                remote=functools.partial(several, num_returns)
+            ),
         )
 
     def _ref(self) -> Ref:

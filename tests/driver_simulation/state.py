@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import google_crc32c
 import numpy as np
 
+from orchestrator.decide.spans import held
 from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.bundle.sstable import mask
 from orchestrator.store.objects.manifest import FileRecord
@@ -38,7 +39,9 @@ class SimState:
     step: int
     position: int
     chain: int
-    share: tuple[int, int] = field(default=(0, 1), compare=False)
+    share: tuple[int, int] | None = field(default=(0, 1), compare=False)
+    rows: Mapping[int, int] = field(default_factory=dict, compare=False, hash=False)
+    """Of the divided table, by number: each goes the way of the chain, from wherever it came."""
 
     @property
     def size_bytes(self) -> int:
@@ -50,8 +53,12 @@ class SimState:
 
     def after_step(self) -> SimState:
         step = self.step + 1
-        chain = zlib.crc32(f"{self.chain} {step}".encode())
-        return SimState(step, self.position + BATCHES, chain, self.share)
+        after = {
+            value: zlib.crc32(f"{value} {step}".encode())
+            for value in {self.chain, *self.rows.values()}
+        }
+        rows = {row: after[value] for row, value in self.rows.items()}
+        return SimState(step, self.position + BATCHES, after[self.chain], self.share, rows)
 
 
 def start_state(step: int = 0) -> SimState:
@@ -85,9 +92,10 @@ def files_of_state(prefix: str, state: SimState) -> tuple[tuple[str, bytes], ...
 
 def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
     """One rank's data file of a checkpoint with a divided table, each of whose rows is the chain."""
+    assert state.share is not None
     rank, ranks = state.share
     start, stop = TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
-    rows = np.full(stop - start, state.chain, np.int64).tobytes()
+    rows = np.array([state.rows[row] for row in range(start, stop)], np.int64).tobytes()
     count = stop - start
     block = ((start, count),)
     tensors = [TensorInMemory("table", "int64", (count,), (rows,), None, (TABLE_ROWS,), block)]
@@ -119,6 +127,12 @@ def holds(files: Sequence[bytes], chain: int, *, divided: bool) -> bool:
         return False
     rows = np.concatenate([numbers[0][2:], *numbers[1:]])
     return len(rows) == (TABLE_ROWS if divided else 0) and bool((rows == chain).all())
+
+
+def rows_held(share: tuple[int, int], copies: int) -> tuple[int, ...]:
+    """The rows of the table that a rank of so many holds."""
+    blocks = [span.of(TABLE_ROWS) for span in held(share, copies)]
+    return tuple(row for first, end in blocks for row in range(first, end))
 
 
 def record_of(name: str, data: bytes) -> FileRecord:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide.actions import StateFrom
-from orchestrator.errors import EndOfData, PeerLost, UserCodeError
+from orchestrator.decide.spans import Span
+from orchestrator.errors import CorruptState, EndOfData, PeerLost, UserCodeError
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import JoinOrder
 from tests.driver_simulation.exchange import SimExchange
-from tests.driver_simulation.state import BATCHES, SimState
+from tests.driver_simulation.state import BATCHES, TABLE_ROWS, SimState, rows_held
 
 if TYPE_CHECKING:
     from tests.driver_simulation.worker import SimWorker
@@ -25,6 +28,58 @@ class Output:
         self.summaries: Mapping[str, float] = {}
 
 
+@dataclass(frozen=True)
+class SimPiece:
+    """Rows of the table on their way, and their checksum as their giver had them."""
+
+    rows: Mapping[int, int]
+    checksum: int
+
+    @classmethod
+    def of(cls, rows: Mapping[int, int]) -> SimPiece:
+        return cls(rows, checksum_of(rows))
+
+
+def checksum_of(rows: Mapping[int, int]) -> int:
+    return zlib.crc32(repr(sorted(rows.items())).encode())
+
+
+class SimRows:
+    """``runtime_protocol.RowsLike``."""
+
+    def __init__(self, trainer: SimTrainer) -> None:
+        self._trainer, self._world = trainer, trainer.worker.world
+
+    def rest(self) -> SimState:
+        state = self._trainer.state()
+        return replace(state, share=None, rows={}) if self._world.divided else state
+
+    def give(self, wanted: Sequence[Span]) -> tuple[SimPiece, ...]:
+        blocks = [range(*span.of(TABLE_ROWS)) for span in wanted]
+        held = self._trainer.state().rows
+        rows = [{row: held[row] for row in block if row in held} for block in blocks]
+        return tuple(map(SimPiece.of, rows))
+
+    def compare(self, given: Sequence[SimPiece]) -> None:
+        if any(checksum_of(piece.rows) != piece.checksum for piece in given):
+            raise CorruptState("rows that came from peers arrived damaged")
+
+    def take(self, share: tuple[int, int], given: Sequence[SimPiece]) -> tuple[int, int]:
+        state = self._trainer.state()
+        known = dict(state.rows)
+        for piece in given:
+            known |= piece.rows
+        # The real one refuses rows that came from nobody; here they're trained, to be found
+        wanted = rows_held(share, self._world.copies)
+        rows = {row: known.get(row, 0) for row in wanted}
+        self._trainer.current = replace(state, share=share, rows=rows)
+        self._trainer.lacked = None
+        count = sum(len(piece.rows) for piece in given)
+        if count:
+            self._world.fired.add("rows_moved")
+        return count, 8 * count
+
+
 class SimTrainer:
     """``runtime_protocol.TrainerLike``."""
 
@@ -32,6 +87,7 @@ class SimTrainer:
 
     def __init__(self, worker: SimWorker) -> None:
         self.worker = worker
+        self.rows = SimRows(self)
         self.address = f"{worker.ident}:1"
         self.current: SimState | None = None
         self.lacked: SimState | None = None
@@ -47,7 +103,7 @@ class SimTrainer:
         return self.worker.world.divided
 
     @property
-    def share(self) -> tuple[int, int]:
+    def share(self) -> tuple[int, int] | None:
         return (0, 1) if self.current is None else self.current.share
 
     @property
@@ -96,6 +152,8 @@ class SimTrainer:
         if all(peer.trainer.current != self.lacked for peer in members):
             return False
         self.current, self.lacked = self.lacked, None
+        if self.share != (order.rank, order.world_size):
+            self.worker.world.fired.add("caught_up")
         return True
 
     def step(self, batches: Sequence[Mapping[str, Any]]) -> Output:

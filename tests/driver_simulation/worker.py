@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.outliers import Size
+from orchestrator.decide.spans import Span
 from orchestrator.errors import (
     CorruptCheckpoint,
     LeaseLost,
@@ -23,7 +25,7 @@ from orchestrator.store.objects.layout import checkpoint_name
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.workers.actor import POLL_S, WorkerActor
 from orchestrator.workers.member import PULSE_S, Member
-from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
+from orchestrator.workers.orders import CheckpointFiles, Given, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 from tests.driver_simulation.actors import Actor, Reply
 from tests.driver_simulation.state import (
@@ -34,6 +36,7 @@ from tests.driver_simulation.state import (
     graph_of_state,
     part_of_state,
     record_of,
+    rows_held,
 )
 from tests.driver_simulation.trainer import SimBatches, SimTrainer
 from tests.driver_simulation.without_threads import Buffer, Condition, Idle, SimSaver
@@ -151,8 +154,8 @@ class SimWorker:
     def on_setup(self, reply: Reply) -> None:
         reply(self.setup_, None)
 
-    def on_join(self, reply: Reply, order: JoinOrder, donated: Any) -> None:
-        self.member.join(order, donated)
+    def on_join(self, reply: Reply, order: JoinOrder, donated: Any, *rows: Any) -> None:
+        self.member.join(order, Given(donated, rows))
         reply(None, None)
 
     def on_grant(self, reply: Reply, order: GrantOrder) -> None:
@@ -170,6 +173,12 @@ class SimWorker:
     def on_held_state(self, reply: Reply) -> None:
         held = self.member.held_state()
         reply((held, held is not None), None)
+
+    def on_held_rows(self, reply: Reply, wanted: tuple[tuple[Span, ...], ...]) -> None:
+        try:
+            reply((*self.member.held_rows(wanted), True), None)
+        except WorkerLost as error:
+            reply(None, task_error(error))
 
     def on_loaded_state(self, reply: Reply, generation: int) -> None:
         self._wanted.append((generation, reply))
@@ -248,7 +257,10 @@ class SimWorker:
         self.moved += 1
         chain = next(chain_in(content) for name, content in data.items() if ".data-" in name)
         position = BATCHES * checkpoint.step
-        state = SimState(checkpoint.step, position, chain, share if self.world.divided else (0, 1))
+        state = SimState(checkpoint.step, position, chain)
+        if self.world.divided:
+            rows = dict.fromkeys(rows_held(share, self.world.copies), chain)
+            state = replace(state, share=share, rows=rows)
         self.world.restored(self, checkpoint, state)
         return state
 
@@ -288,6 +300,7 @@ class SimWorker:
         self, own: SimState, directory: str, again: int | None, *, parts: int, rest: bool
     ) -> WrittenPart:
         prefix = checkpoint_name("m", own.step, again)
+        assert own.share is not None
         rank, world_size = own.share
         assert world_size == parts
         bundle = part_of_state(prefix, own, rest)

@@ -57,12 +57,18 @@ class Sharded:
         return self.graph.tables
 
 
-def sharded(room: Path, name: str, copies: int = 1, **config: Any) -> Sharded:
+def sharded(room: Path, name: str, **config: Any) -> Sharded:
     prefix = room / f"{name}-0"
     whole = worker_graph(prefix, **config)
     assert not whole.group_refused, whole.group_refused
     found = find_shardable(whole)
-    return Sharded(name, whole, shard_tables(whole, found.tables, copies), prefix)
+    return Sharded(name, whole, shard_tables(whole, found.tables), prefix)
+
+
+def held_by_two(of: Sharded) -> Sharded:
+    """The same, each row being held by two."""
+    found = find_shardable(of.whole)
+    return replace(of, graph=shard_tables(of.whole, found.tables, 2))
 
 
 def block_of(tables: ShardedTables, state: State, rank: int, world_size: int) -> State:

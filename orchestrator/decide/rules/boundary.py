@@ -1,7 +1,6 @@
 """All members have reached the end of their grant: what was waiting for that?
 
-Rule: the end of the run, with its last save, comes before a planned re-form. Where tables are divided
-a planned re-form is saved for first.
+Rule: the end of the run, with its last save, comes before a planned re-form.
 """
 
 from __future__ import annotations
@@ -27,10 +26,8 @@ def meet(turn: Turn) -> None:
             turn.set(ending=replace(how, at_once=True))
         else:
             _save(turn)
-    elif run.reforms and (not run.policy.saving.in_parts or saved):
-        turn.gather(run.reform)
     elif run.reforms:
-        _save(turn)  # who changes places takes other rows, and finds them in a checkpoint alone
+        turn.gather(run.reform)
 
 
 def _save(turn: Turn) -> None:
