@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from orchestrator.decide.spans import Share, Span, bounds, held
+from orchestrator.decide.spans import RowSpan, Share, bounds, held
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class RowsFrom:
     """Rows that a worker takes, and who gives them."""
 
     holder: str
-    span: Span
+    span: RowSpan
 
 
 def moves(
@@ -49,7 +49,7 @@ def moves(
     )
 
 
-def _pieces(edges: Sequence[Fraction], spans: Sequence[Span]) -> list[int]:
+def _pieces(edges: Sequence[Fraction], spans: Sequence[RowSpan]) -> list[int]:
     """Which of the pieces between two edges make up some spans, each once."""
     places: dict[int, None] = {}
     for span in spans:
@@ -62,15 +62,15 @@ def _taken(
     edges: Sequence[Fraction],
     holders: Sequence[Sequence[str]],
     given: dict[str, Fraction],
-    wanted: Sequence[Span],
-    kept: Sequence[Span],
+    wanted: Sequence[RowSpan],
+    kept: Sequence[RowSpan],
 ) -> tuple[RowsFrom, ...]:
     """What one worker takes; notes in ``given`` how much each holder gives."""
     keeps = frozenset(_pieces(edges, kept))
     taken = []
     for place in _pieces(edges, wanted):
         if place not in keeps:
-            span = Span(edges[place], edges[place + 1])
+            span = RowSpan(edges[place], edges[place + 1])
             holder = min(holders[place], key=lambda each: (given[each], each))
             given[holder] += span.end - span.begin
             taken.append(RowsFrom(holder, span))

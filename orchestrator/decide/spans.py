@@ -15,7 +15,7 @@ Share = tuple[int, int]
 """Rank and world size."""
 
 
-class Span(NamedTuple):
+class RowSpan(NamedTuple):
     """The rows from one fraction of all up to another."""
 
     begin: Fraction
@@ -29,13 +29,15 @@ class Span(NamedTuple):
         )
 
 
-def held(share: Share, copies: int) -> tuple[Span, ...]:
+def held(share: Share, copies: int) -> tuple[RowSpan, ...]:
     """What a rank of so many workers holds, what it owns first."""
     rank, world_size = share
     ranks = ((rank + behind) % world_size for behind in range(min(copies, world_size)))
-    return tuple(Span(Fraction(each, world_size), Fraction(each + 1, world_size)) for each in ranks)
+    return tuple(
+        RowSpan(Fraction(each, world_size), Fraction(each + 1, world_size)) for each in ranks
+    )
 
 
-def bounds(spans: Iterable[Span]) -> list[Fraction]:
+def bounds(spans: Iterable[RowSpan]) -> list[Fraction]:
     """Where any of these begins or ends, and where all rows do, in their order."""
     return sorted({Fraction(0), Fraction(1), *(edge for span in spans for edge in span)})

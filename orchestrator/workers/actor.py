@@ -16,7 +16,7 @@ import traceback
 from typing import Any
 
 from orchestrator.decide import events as ev
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError, WorkerLost
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
@@ -109,7 +109,7 @@ class WorkerActor:
         held = self._member.held_state()
         return held, held is not None
 
-    def held_rows(self, attempt: int, wanted: tuple[tuple[Span, ...], ...]) -> tuple[Any, ...]:
+    def held_rows(self, attempt: int, wanted: tuple[tuple[RowSpan, ...], ...]) -> tuple[Any, ...]:
         """``GivenRows`` for each of those who want some, and at last that they are there."""
         self._obey(attempt)
         return (*self._member.held_rows(wanted), True)

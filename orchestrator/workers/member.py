@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.decide import events as ev
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import WorkerLost
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.mailbox import Mailbox
@@ -129,7 +129,7 @@ class Member:
             state = mailbox.trainer.rows.rest()
         return Donation(state, mailbox.position, self._tools.digests(state))
 
-    def held_rows(self, wanted: Sequence[Sequence[Span]]) -> list[GivenRows]:
+    def held_rows(self, wanted: Sequence[Sequence[RowSpan]]) -> list[GivenRows]:
         """For each of some workers copies of the rows that it lacks, while this one stands still.
 
         Raises:

@@ -81,7 +81,7 @@ class GivenRows:
 
     Attributes:
         step, position: of the state that they're of.
-        pieces: ``training.state.moved_rows.Piece`` of each.
+        pieces: ``training.state.moved_rows.RowPiece`` of each.
     """
 
     step: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide import actions as act
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.workers.calls import Calls
 
 
@@ -53,9 +53,9 @@ def ask(calls: Calls, attempt: int, action: act.Form) -> Passed | None:
     return passed
 
 
-def _wanted(action: act.Form) -> Mapping[str, dict[str, list[Span]]]:
+def _wanted(action: act.Form) -> Mapping[str, dict[str, list[RowSpan]]]:
     """By who gives, what each takes of it."""
-    wanted: dict[str, dict[str, list[Span]]] = {}
+    wanted: dict[str, dict[str, list[RowSpan]]] = {}
     for seat in action.seats:
         for each in seat.rows or ():
             takers = wanted.setdefault(each.holder, {})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.decide.outliers import Size
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder
 
 
@@ -30,7 +30,7 @@ class RowsLike(Protocol):
     """``training.step.held_rows.HeldRows``."""
 
     def rest(self) -> Any: ...
-    def give(self, wanted: Sequence[Span]) -> tuple[Any, ...]: ...
+    def give(self, wanted: Sequence[RowSpan]) -> tuple[Any, ...]: ...
     def compare(self, given: Sequence[Any]) -> None: ...
     def take(self, share: tuple[int, int], given: Sequence[Any]) -> tuple[int, int]: ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide.actions import StateFrom
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import CorruptState, EndOfData, PeerLost, UserCodeError
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import JoinOrder
@@ -54,7 +54,7 @@ class SimRows:
         state = self._trainer.state()
         return replace(state, share=None, rows={}) if self._world.divided else state
 
-    def give(self, wanted: Sequence[Span]) -> tuple[SimPiece, ...]:
+    def give(self, wanted: Sequence[RowSpan]) -> tuple[SimPiece, ...]:
         blocks = [range(*span.of(TABLE_ROWS)) for span in wanted]
         held = self._trainer.state().rows
         rows = [{row: held[row] for row in block if row in held} for block in blocks]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.outliers import Size
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import (
     CorruptCheckpoint,
     LeaseLost,
@@ -174,7 +174,7 @@ class SimWorker:
         held = self.member.held_state()
         reply((held, held is not None), None)
 
-    def on_held_rows(self, reply: Reply, wanted: tuple[tuple[Span, ...], ...]) -> None:
+    def on_held_rows(self, reply: Reply, wanted: tuple[tuple[RowSpan, ...], ...]) -> None:
         try:
             reply((*self.member.held_rows(wanted), True), None)
         except WorkerLost as error:

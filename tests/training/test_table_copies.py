@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from orchestrator.decide.row_moves import moves
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import CorruptState, PeerLost
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.bundle_writer import own_part
-from orchestrator.training.state.moved_rows import Piece
+from orchestrator.training.state.moved_rows import RowPiece
 from orchestrator.training.state.state import State
 from tests import forked
 from tests.training.conftest import NewRanks
@@ -141,11 +141,11 @@ def test_group_without_its_copies_takes_no_step(room: Path, new_ranks: NewRanks)
 Shares = Mapping[RankProcess, tuple[int, int]]
 
 
-def _give(trainer: Any, spans: Sequence[Span]) -> Any:
+def _give(trainer: Any, spans: Sequence[RowSpan]) -> Any:
     return trainer.rows.give(spans)
 
 
-def _take(trainer: Any, share: tuple[int, int], pieces: Sequence[Piece]) -> Any:
+def _take(trainer: Any, share: tuple[int, int], pieces: Sequence[RowPiece]) -> Any:
     trainer.rows.compare(pieces)
     return trainer.rows.take(share, pieces)
 
@@ -168,9 +168,9 @@ def regroup(ranks: Ranks, have: Shares, seats: Sequence[RankProcess], copies: in
     )
     assert plan is not None, "some rows are held by nobody"
     workers = {name: process for process, name in names.items()}
-    given: list[list[Piece]] = []
+    given: list[list[RowPiece]] = []
     for taken in plan:
-        pieces: list[Piece] = []
+        pieces: list[RowPiece] = []
         for each in taken:
             pieces += workers[each.holder].call("apply", _give, [each.span])
         given.append(pieces)
@@ -273,7 +273,7 @@ def test_member_that_lacks_a_run_takes_its_result_and_then_gives_its_rows(
     assert not differing(wanted, put_together(of.tables, ranks.states()))
 
 
-def _spoil(pieces: Sequence[Piece]) -> list[Piece]:
+def _spoil(pieces: Sequence[RowPiece]) -> list[RowPiece]:
     first, *rest = pieces
     values = first.rows.values.copy()
     values.reshape(-1).view(np.uint8)[0] ^= 1
@@ -288,7 +288,7 @@ def test_rows_that_arrive_damaged_or_not_at_all_are_refused(
     start = loaded(ranks, of)
     begin(ranks, of, start, 2)
     taker, giver = ranks.processes
-    half = [Span(Fraction(1, 2), Fraction(1))]
+    half = [RowSpan(Fraction(1, 2), Fraction(1))]
     pieces = giver.call("apply", _give, half)
     before = taker.call("state")
 

@@ -14,13 +14,13 @@ import pytest
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import CorruptState, WorkerLost
 from orchestrator.workers.orders import Given, GivenRows, JoinOrder
 from tests.fakes.group import FakeRows, FakeTrainer
 from tests.workers.test_member import Bench
 
-HALF = Span(Fraction(0), Fraction(1, 2))
+HALF = RowSpan(Fraction(0), Fraction(1, 2))
 
 
 class Rows(FakeRows):

@@ -20,7 +20,7 @@ _REMEDY = "Nothing: the group is formed anew; where it happens again, look at th
 
 
 @dataclass(frozen=True)
-class Rows:
+class NumberedRows:
     """Some rows of a variable that follow each other.
 
     Attributes:
@@ -36,38 +36,38 @@ class Rows:
         """Number of the row behind the last."""
         return self.first + len(self.values)
 
-    def within(self, block: Block) -> Rows:
+    def within(self, block: Block) -> NumberedRows:
         """Those that fall into a block, where they lie."""
         first, end = max(self.first, block[0]), min(self.end, block[1])
-        return Rows(first, self.values[first - self.first : max(end, first) - self.first])
+        return NumberedRows(first, self.values[first - self.first : max(end, first) - self.first])
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowPiece:
     """Rows of one variable, with their checksum as their giver had them."""
 
     variable: str
-    rows: Rows
+    rows: NumberedRows
     crc32c: int
 
     @classmethod
-    def of(cls, variable: str, rows: Rows) -> Piece:
+    def of(cls, variable: str, rows: NumberedRows) -> RowPiece:
         """A copy of rows that may change."""
-        kept = Rows(rows.first, np.array(rows.values))
+        kept = NumberedRows(rows.first, np.array(rows.values))
         MOVED.add(kept.values.nbytes)
         return cls(variable, kept, array_checksum(kept.values))
 
 
-def laid_out(held: np.ndarray, blocks: Iterable[Block]) -> list[Rows]:
+def laid_out(held: np.ndarray, blocks: Iterable[Block]) -> list[NumberedRows]:
     """The rows that are held block by block, by their numbers."""
     found, at = [], 0
     for first, end in blocks:
-        found.append(Rows(first, held[at : at + end - first]))
+        found.append(NumberedRows(first, held[at : at + end - first]))
         at += end - first
     return found
 
 
-def compare(given: Iterable[Piece]) -> None:
+def compare(given: Iterable[RowPiece]) -> None:
     """Whether what has come is what was given. Raises CorruptState."""
     damaged = sorted(
         {piece.variable for piece in given if array_checksum(piece.rows.values) != piece.crc32c}
@@ -80,7 +80,9 @@ def compare(given: Iterable[Piece]) -> None:
         )
 
 
-def fill(variable: str, into: np.ndarray, blocks: Iterable[Block], known: Sequence[Rows]) -> None:
+def fill(
+    variable: str, into: np.ndarray, blocks: Iterable[Block], known: Sequence[NumberedRows]
+) -> None:
     """Set all rows of some blocks, one behind the other, from those that are known.
 
     Raises:
@@ -104,5 +106,5 @@ def fill(variable: str, into: np.ndarray, blocks: Iterable[Block], known: Sequen
         at += end - first
 
 
-def _first(rows: Rows) -> int:
+def _first(rows: NumberedRows) -> int:
     return rows.first

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.decide.spans import Span
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import WorkerLost
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.state.host_buffers import aligned
 from orchestrator.training.state.moved_rows import (
-    Piece,
+    RowPiece,
     compare,
     fill,
     laid_out,
@@ -50,7 +50,7 @@ class HeldRows:
             state = self._course.state_of(arrays)
             return State(state.step, arrays, state.phase, None if without else state.share)
 
-    def give(self, wanted: Sequence[Span]) -> tuple[Piece, ...]:
+    def give(self, wanted: Sequence[RowSpan]) -> tuple[RowPiece, ...]:
         """Copies of the rows in these parts of all, of every divided table and its slots.
 
         Raises WorkerLost where there are none here.
@@ -69,14 +69,14 @@ class HeldRows:
                         for span in wanted:
                             found = rows.within(span.of(part.rows))
                             if len(found.values):
-                                pieces.append(Piece.of(name, found))
+                                pieces.append(RowPiece.of(name, found))
             return tuple(pieces)
 
-    def compare(self, given: Sequence[Piece]) -> None:
+    def compare(self, given: Sequence[RowPiece]) -> None:
         """Whether what has come is what was given. Raises CorruptState."""
         compare(given)
 
-    def take(self, share: tuple[int, int], given: Sequence[Piece]) -> tuple[int, int]:
+    def take(self, share: tuple[int, int], given: Sequence[RowPiece]) -> tuple[int, int]:
         """Hold the rows of that rank of so many: those of them that are here, and what was given,
         which was compared.
 
@@ -113,7 +113,7 @@ class HeldRows:
         row_shape = tuple(size or 0 for size in (variable.shape or ())[1:])
         return aligned((rows, *row_shape), np.dtype(kind))
 
-    def _counted(self, given: Sequence[Piece]) -> tuple[int, int]:
+    def _counted(self, given: Sequence[RowPiece]) -> tuple[int, int]:
         tables = {part.variable for part in self._graph.tables.parts}
         rows = sum(len(piece.rows.values) for piece in given if piece.variable in tables)
         return rows, sum(piece.rows.values.nbytes for piece in given)
