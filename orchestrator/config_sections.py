@@ -153,8 +153,13 @@ class WorkersSection(Section):
     shard_tables: list[str] = Field(default_factory=list)
     """Divide tables that are only looked up and updated by row among the workers, each of which then
     holds some rows and their slots: names of tables, ``auto`` for those that don't fit into a worker,
-    or ``none``. Every batch computes the same bits as with whole tables. It's young: a worker's loss
-    takes all back to the newest checkpoint. Default: as at the run's first start, and ``none`` there.
+    or ``none``. Every batch computes the same bits as with whole tables. Default: as at the run's
+    first start, and ``none`` there.
+    """
+    table_copies: Annotated[Literal[1, 2] | None, Unit("workers")] = None
+    """Workers that hold each row of a divided table: with 2 the loss of one takes nobody back, and
+    each worker needs room for twice the rows; with 1 it takes all back to the newest checkpoint.
+    Default: as at the run's first start, and 1 there.
     """
     prove: bool | None = None
     """Try on the first batches, before a group's first step, whether it computes what one process

@@ -7,6 +7,7 @@ variables are told of with the node that needs them whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -26,9 +27,12 @@ def render_shares(found: Shares, console: Console) -> None:
         return
     _tables(found.tables, console)
     _wholes(found.wholes, console)
-    sizes = ", ".join(f"{in_words(found.of_worker(size))} of {size}" for size in SIZES)
+    whole = in_words(found.of_worker(1))
     console.print(
-        f"  by default each worker holds all {in_words(found.of_worker(1))} of the state; with each table divided it would hold {sizes}"
+        f"  by default each worker holds all {whole} of the state; with each table divided it would hold {_by_sizes(found)}"
+    )
+    console.print(
+        f"  with each row held by two of them (--table-copies 2) {_by_sizes(replace(found, copies=2))}"
     )
 
 
@@ -39,8 +43,9 @@ def render_sharing(found: Sharing, console: Console) -> None:
     _tables(found.shares.tables, console)
     _wholes(found.shares.wholes, console)
     held, would = in_words(found.whole_bytes), in_words(found.divided_bytes)
+    twice = " and each row held by two" if found.shares.copies > 1 else ""
     console.print(
-        f"  a worker holds {held}; with tables divided each of {found.workers} would hold {would}"
+        f"  a worker holds {held}; with tables divided{twice} each of {found.workers} would hold {would}"
     )
     if found.memory_bytes is None:
         return
@@ -50,6 +55,10 @@ def render_sharing(found: Sharing, console: Console) -> None:
         if found.enough_workers is not None
         else f"  no number of workers would be enough with {memory} for each"
     )
+
+
+def _by_sizes(found: Shares) -> str:
+    return ", ".join(f"{in_words(found.of_worker(size))} of {size}" for size in SIZES)
 
 
 def _counted(number: int, noun: str) -> str:

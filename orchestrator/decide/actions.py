@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from orchestrator.decide.events import SaveWritten
+from orchestrator.decide.row_moves import RowsFrom
 from orchestrator.journal.event import JournalEvent
 
 
@@ -25,7 +26,7 @@ class StateFrom(Enum):
     group meets.
     """
     DONOR = "donor"
-    """From the donor's host memory, through the object store."""
+    """From the donor's host memory, through the object store; of divided tables nothing."""
     CHECKPOINT = "checkpoint"
     """From the staged checkpoint."""
 
@@ -41,12 +42,18 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Seat:
-    """One member's place in a new generation."""
+    """One member's place in a new generation.
+
+    Attributes:
+        rows: of divided tables, which it takes from others' memory; of those of its rank it has the
+            rest. None where it keeps what it has.
+    """
 
     worker: str
     rank: int
     address: str
     state_from: StateFrom
+    rows: tuple[RowsFrom, ...] | None = None
 
 
 @dataclass(frozen=True)

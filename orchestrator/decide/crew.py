@@ -7,9 +7,10 @@ each event is counted (``roster.Tally``): a thousand workers aren't looked throu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
-from orchestrator.decide import recovery, scaling
+from orchestrator.decide import recovery, row_moves, scaling
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.roster import Stage, Worker
 from orchestrator.decide.run import Run
@@ -37,11 +38,16 @@ def stands_still(run: Run) -> bool:
 
 
 def is_complete(run: Run) -> bool:
-    """Whether all members of the generation are there, as far as each other: together they have all
-    rows of divided tables at one step.
+    """Whether all members of the generation are there, as far as each other and each with the rows
+    of its rank: together they have all rows of divided tables at one step.
     """
     places = {run.workers[ident].place for ident in run.members}
-    return run.members == run.seats and not run.pieced and len(places) == 1
+    in_place = all(
+        run.workers[ident].share in (None, (rank, run.world_size))
+        for rank, ident in enumerate(run.members)
+    )
+    whole = run.members == run.seats and not run.pieced and not run.catches_up
+    return whole and in_place and len(places) == 1
 
 
 def former(run: Run) -> Iterator[Worker]:
@@ -66,38 +72,112 @@ def nobody_has_a_state(run: Run) -> bool:
     return all(run.workers[ident].step is None for ident in holders(run))
 
 
-def donor(run: Run) -> str | None:
-    """Whose state goes on; None where nobody has one, or where tables are divided and it isn't each
-    member's own that goes on: nobody has another's rows.
+@dataclass(frozen=True)
+class Formation:
+    """A generation that goes on from a state that somebody has.
+
+    Attributes:
+        donor: whose state goes on.
+        states: by rank, where each gets it from.
+        rows: by rank, which rows of divided tables it takes from whom; None where each has those of
+            its rank, or is to keep what it has.
+        catches_up: it takes no step: members who lack a run take its result, so that what they hold
+            can be moved then.
     """
+
+    donor: str
+    seats: tuple[str, ...]
+    states: tuple[StateFrom, ...]
+    rows: tuple[tuple[row_moves.RowsFrom, ...], ...] | None = None
+    catches_up: bool = False
+
+
+def formation(run: Run) -> Formation | None:
+    """The generation that can be formed of those who are there, where there are enough; None where
+    nobody has a state, or where tables are divided and some of their rows are nobody's any more.
+    """
+    chosen = _furthest(run)
+    if chosen is None:
+        return None
+    seats = next_seats(run)
+    states = states_from(run, seats, chosen)
+    if not run.policy.saving.in_parts or _rows_stay(run, seats, states):
+        return Formation(chosen, seats, tuple(states))
+    if run.divergence:
+        return None  # only the donor's state counts, and it hasn't all rows
+    return _with_rows(run, chosen, seats, states) or _catching_up(run, chosen, seats)
+
+
+def _furthest(run: Run) -> str | None:
     order = tuple(holders(run))
     places = {ident: run.workers[ident].place for ident in order}
-    chosen = recovery.donor(order, places, differing=run.divergence)
-    if chosen is None or not run.policy.saving.in_parts or rows_stay(run, chosen):
-        return chosen
-    return None
+    return recovery.donor(order, places, differing=run.divergence)
+
+
+def donor(run: Run) -> str | None:
+    """Whose state goes on, as far as that's known before there are enough workers; see
+    ``formation``.
+    """
+    if not is_enough(run):
+        return _furthest(run)
+    found = formation(run)
+    return None if found is None else found.donor
 
 
 def why_none_goes_on(run: Run) -> str:
     """Why a checkpoint has to be read."""
     if not run.policy.saving.in_parts or nobody_has_a_state(run):
         return "no living worker has the state"
-    return "the tables' rows are divided anew: each worker reads its own from the newest checkpoint"
+    return "no living worker has some rows of the tables: each worker reads its own from the newest checkpoint"
 
 
-def rows_stay(run: Run, chosen: str) -> bool:
-    """Whether each of the next group has the rows of its rank already, as far as ``chosen``, or can
-    take the one run that it lacks.
+def _rows_stay(run: Run, seats: Sequence[str], states: Sequence[StateFrom]) -> bool:
+    """Whether each of the next group has the rows of its rank already, or can take the one run that
+    it lacks.
     """
-    if not is_enough(run):
-        return True  # nothing is formed yet
-    seats = next_seats(run)
-    places = states_from(run, seats, chosen)
     return all(
         run.workers[ident].share == (rank, len(seats))
         and state_from in (StateFrom.OWN, StateFrom.RESULT)
-        for rank, (ident, state_from) in enumerate(zip(seats, places, strict=True))
+        for rank, (ident, state_from) in enumerate(zip(seats, states, strict=True))
     )
+
+
+def _with_rows(
+    run: Run, chosen: str, seats: tuple[str, ...], states: Sequence[StateFrom]
+) -> Formation | None:
+    """The generation whose members take the rows that they lack from those who are as far as
+    ``chosen``.
+    """
+    have = {
+        ident: share
+        for ident in holders(run)
+        if _alike(run.workers[ident], run.workers[chosen])
+        and (share := run.workers[ident].share) is not None
+    }
+    rows = row_moves.moves(have, seats, run.policy.table_copies)
+    if rows is None:
+        return None
+    # Who lacks a run takes all that it needs: its own rows are those before that run
+    given = tuple(
+        StateFrom.DONOR if state_from is StateFrom.RESULT else state_from for state_from in states
+    )
+    return Formation(chosen, seats, given, rows)
+
+
+def _catching_up(run: Run, chosen: str, seats: Sequence[str]) -> Formation | None:
+    """The generation after which enough are as far as ``chosen`` for ``seats`` to have all rows."""
+    states = states_from(run, run.members, chosen)
+    have = {
+        ident: share
+        for ident, state_from in zip(run.members, states, strict=True)
+        if state_from in (StateFrom.OWN, StateFrom.RESULT)
+        and (share := run.workers[ident].share) is not None
+    }
+    if StateFrom.RESULT not in states or chosen not in have:
+        return None
+    if row_moves.moves(have, seats, run.policy.table_copies) is None:
+        return None
+    return Formation(chosen, run.members, tuple(states), catches_up=True)
 
 
 def states_from(run: Run, seats: Sequence[str], chosen: str | None) -> list[StateFrom]:
@@ -168,4 +248,17 @@ def next_seats(run: Run) -> tuple[str, ...]:
         if staying
         else scaling.in_turns(warm, {ident: run.workers[ident].node for ident in warm})
     )
-    return scaling.seating(run.seats, staying, queue, size)
+    return scaling.seating(_seats_before(run), staying, queue, size)
+
+
+def _seats_before(run: Run) -> tuple[str, ...]:
+    """Workers by the rank that they had. Who only caught up comes back to the rank whose rows it
+    has.
+    """
+    shares = [run.workers[ident].share for ident in run.members]
+    ranks = {share[0]: ident for ident, share in zip(run.members, shares, strict=True) if share}
+    sizes = {share[1] for share in shares if share}
+    if not run.catches_up or len(sizes) != 1:
+        return run.seats
+    placed = tuple(ranks.get(rank, "") for rank in range(max(sizes)))
+    return (*placed, *(ident for ident in run.members if ident not in placed))

@@ -22,12 +22,9 @@ from orchestrator.decide.save_parts import SavedPart
 
 @dataclass(frozen=True)
 class Warm:
-    """A worker has TensorFlow and the graph loaded.
-
-    Attributes:
-        address: the ``host:port`` that it reserved for its next group.
-        devices: the GPUs that Ray gave it; a standby has none.
-        group: the placement group that it lies in.
+    """A worker has TensorFlow and the graph loaded. ``address``: the ``host:port`` that it reserved
+    for its next group; ``devices``: the GPUs that Ray gave it, a standby has none; ``group``: the
+    placement group that it lies in.
     """
 
     worker: str
@@ -108,11 +105,15 @@ class Held:
 
 @dataclass(frozen=True)
 class Joined:
-    """A member has formed its part of the generation and its variables are set."""
+    """A member has formed its part of the generation and its variables are set. ``rows``,
+    ``size_bytes``: of divided tables, which it has taken from others' memory.
+    """
 
     worker: str
     generation: int
     step: int
+    rows: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class Policy:
     """Slots of a step; None where each member computes one batch."""
     batches_per_slot: int = 1
     """Batches that one step takes for each slot: as many as its runs have of their own."""
+    table_copies: int = 1
+    """How many workers hold each row of a divided table."""
     in_place: bool = True
     """Whether a process whose group broke may be formed into the next one; else it only hands its
     state on.

@@ -49,6 +49,7 @@ class Worker:
             state has passed.
         ended_s: when its end was last asked for; None where it wasn't.
         share: rank and world size of which its rows of divided tables are, as it last said.
+        took: rows, and bytes of them, that it has taken from others as it joined its generation.
     """
 
     ident: str
@@ -80,6 +81,7 @@ class Worker:
     takes: bool = False
     ended_s: float | None = None
     share: tuple[int, int] | None = None
+    took: tuple[int, int] = (0, 0)
 
     @property
     def place(self) -> tuple[int, int, int] | None:

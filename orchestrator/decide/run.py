@@ -76,6 +76,8 @@ class Run:
         planned: the ``reform`` that the journal was last told of, in this generation.
         seen_dead: workers that are gone since their peers saw them die, until Ray has said what of;
             with their ranks, and whether they were about to go.
+        catches_up: the generation that is being formed takes no step; rows are moved after it.
+        givers: who gives rows to others as it's being formed.
         pieced: ``seats`` are those who were left of a group that an earlier driver had formed: their
             order isn't that of its ranks.
         gather_for: why the members are to stop; empty where they aren't.
@@ -135,6 +137,8 @@ class Run:
     target: int = 1
     planned: str = ""
     seen_dead: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
+    catches_up: bool = False
+    givers: tuple[str, ...] = ()
     pieced: bool = False
     gather_for: str = ""
     room: int = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.config import RunConfig
+from orchestrator.config import NONE, RunConfig
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.exchange_choice import exchange_of
 from orchestrator.errors import ConfigError
@@ -79,6 +79,7 @@ def as_recorded(config: RunConfig, record: RunRecord | None) -> RunConfig:
             "gradient_scale": scale_of(config, record),
             "weight_by": weight_of(config, record),
             "shard_tables": config.shard_tables or list(record.shard_tables if record else ()),
+            "table_copies": config.table_copies or _copies(config, record),
         }
     )
 
@@ -91,6 +92,11 @@ def scale_of(config: RunConfig, record: RunRecord | None) -> GradientScale:
 def weight_of(config: RunConfig, record: RunRecord | None) -> str | None:
     """The tensor that weights this run's batches: as asked for, else as at its first start."""
     return config.weight_by or (record.weight_by if record is not None else None)
+
+
+def _copies(config: RunConfig, record: RunRecord | None) -> int | None:
+    """How many workers hold each row since the first start, where tables are still divided."""
+    return None if record is None or NONE in config.shard_tables else record.table_copies
 
 
 def _recorded(record: RunRecord | None) -> int | None:

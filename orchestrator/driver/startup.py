@@ -245,6 +245,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         max_losses_per_hour=config.max_losses_per_hour,
         batches_per_step=slots,
         batches_per_slot=graph.batches_per_slot,
+        table_copies=graph.tables.copies,
         in_place=recovers_in_place(exchange_of(config)),
         peers_tell=not config.workers.gpus,
     )

@@ -168,6 +168,7 @@ def _first_record(
         gradient_scale=scale_of(config, record),
         weight_by=weight_of(config, record),
         shard_tables=ready.plan.graph.tables.names,
+        table_copies=ready.plan.graph.tables.copies,
         proof=None if proof is None else proof.record(),
     )
 

@@ -2,20 +2,22 @@
 graph?
 
 Rule: a part of ``worker_graph``: plain data that pickles; no protos, no TensorFlow. A graph with
-sharded tables says nothing of how many workers there are: each holds one block of rows, and is told
-at every step where it begins::
+sharded tables says nothing of how many workers there are: each holds one range of rows, its own block
+and with copies the blocks behind it, and is told at every step where it begins::
 
     ids (of all lookups) ─► exchange ─► owners' rows ─► exchange ─► rows, positions
                                                                      │ fed
     forward, gradients ◄─────────────────────────────────────────────┘
          │ all rows of all slots, as without sharding
          ▼
-    optimizer ─► of what it would write, the rows of this worker's block
+    optimizer ─► of what it would write, the rows that this worker holds
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from orchestrator.decide.spans import held
 
 Block = tuple[int, int]
 """The first row, and the one behind the last."""
@@ -65,8 +67,9 @@ class ShardedPart:
         table: as the checkpoint calls it.
         variable: its node; ``members`` are that and its slots.
         rows: of all workers together; ``row_shape`` is that of each in the variable.
-        first, count: placeholders, int64 scalars: which row is the first of the worker's block, and
-            how many there are.
+        first, count: placeholders, int64 scalars: which row is the first that the worker holds, and
+            how many it holds. Behind the last row of all comes the first.
+        copies: how many workers hold each row, where there are so many.
         initial: of each of ``members``; None where its rows can't be computed one without another.
         written: all updates by row; ``rewritten`` the members that a step also writes as a block.
     """
@@ -78,6 +81,7 @@ class ShardedPart:
     row_shape: tuple[int, ...]
     first: str
     count: str
+    copies: int = 1
     initial: tuple[FirstRows | None, ...] = ()
     written: tuple[RowWrite, ...] = ()
     rewritten: tuple[str, ...] = ()
@@ -85,6 +89,12 @@ class ShardedPart:
     def block(self, rank: int, world_size: int) -> Block:
         """The rows that a rank owns: as many as each other, or one less."""
         return self.rows * rank // world_size, self.rows * (rank + 1) // world_size
+
+    def held(self, rank: int, world_size: int) -> tuple[Block, ...]:
+        """The blocks that a rank holds, in the order in which its rows lie: the one that it owns
+        first.
+        """
+        return tuple(span.of(self.rows) for span in held((rank, world_size), self.copies))
 
 
 @dataclass(frozen=True)
@@ -143,12 +153,14 @@ class ShardedTables:
 
     Attributes:
         fewest: workers that it takes, since fewer have no room for all rows; 1 where that isn't known.
+        copies: how many workers hold each row, where there are so many.
     """
 
     parts: tuple[ShardedPart, ...] = ()
     reads: tuple[TableRead, ...] = ()
     drawn: tuple[Drawn, ...] = ()
     fewest: int = 1
+    copies: int = 1
 
     def __bool__(self) -> bool:
         return bool(self.parts)

@@ -109,6 +109,27 @@ class TrainingBegan(JournalEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowsMoved(JournalEvent):
+    """Rows of divided tables have gone from members' memory to others' as their group was formed.
+
+    Attributes:
+        generation: the group's number.
+        givers: who has given some.
+        takers: who has taken some.
+        rows: of all tables together, each counted once for each who took it.
+        size_bytes: slots included.
+    """
+
+    WORD: ClassVar[str] = "rows_moved"
+
+    generation: int
+    givers: tuple[str, ...]
+    takers: tuple[str, ...]
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkersAdopted(JournalEvent):
     """A new driver goes on with workers that outlived the one before.
 

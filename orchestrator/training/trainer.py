@@ -9,8 +9,8 @@ a worker that was a member goes on from what it has::
                           └──────────┘
 
 Threads: ``join``, ``assign``, ``meet``, ``step``, ``place_inputs``, ``pull`` and ``close`` belong
-to one thread. Any other thread may call ``abandon``, ``checksums`` and the properties at any time,
-and ``state``, which waits for a phase that writes.
+to one thread. Any other thread may call ``abandon`` and the properties at any time, and ``state``,
+which waits for a phase that writes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
 from orchestrator.training.state.save_copy import SaveCopy
 from orchestrator.training.state.snapshot import Snapshot
-from orchestrator.training.state.state import State, StepOutput, checksums
+from orchestrator.training.state.state import State, StepOutput
 from orchestrator.training.state.table_blocks import StoredRows
 from orchestrator.training.state.written_rows import Save
 from orchestrator.training.step.course import Course
 from orchestrator.training.step.groups import Batch, Group
+from orchestrator.training.step.held_rows import HeldRows
 from orchestrator.training.step.readiness import get_ready
 from orchestrator.training.step.stepping import StepRunner
 
@@ -50,6 +51,9 @@ class Trainer:
         graph: the rewritten graph and what it needs.
         options: what holds for all generations.
         secret: what only members of the run know; peers prove it to each other.
+
+    Attributes:
+        rows: of divided tables, to give to others and to take from them.
 
     Raises:
         ConfigError: a module or library that the options name can't be loaded.
@@ -70,6 +74,7 @@ class Trainer:
         self._copy = SaveCopy(self._imported, graph, self._snapshot, options, self._group.written)
         self._inputs = LiveInputs(graph, self._imported, options)
         self._course = Course(graph, options, self._group, self._snapshot)
+        self.rows = HeldRows(graph, self._snapshot, self._group, self._course, self._writing)
         self._assigned = False
         self._carried: State | None = None
         """The state, while it's between the session of one group and that of the next."""
@@ -80,8 +85,10 @@ class Trainer:
         return self._snapshot.size_bytes
 
     @property
-    def share(self) -> tuple[int, int]:
-        """Rank and world size of which this worker's rows of divided tables are."""
+    def share(self) -> tuple[int, int] | None:
+        """Rank and world size of which this worker's rows of divided tables are; None where it has
+        none.
+        """
         return self._course.share
 
     @property
@@ -285,13 +292,6 @@ class Trainer:
         ``generation`` only where the group is that one's, for calls that may come late.
         """
         self._group.abandon(generation)
-
-    def checksums(self, state: State) -> dict[str, int]:
-        """crc32c of every variable that must be equal on all ranks (all but local ones and sharded
-        tables), by name.
-        """
-        local = frozenset(variable.name for variable in self.graph.variables if variable.local)
-        return checksums(state, without=local | self.graph.tables.members)
 
     def close(self) -> None:
         """End the session and the graph's own input threads."""

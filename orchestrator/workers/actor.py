@@ -16,10 +16,11 @@ import traceback
 from typing import Any
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError, WorkerLost
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
-from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
+from orchestrator.workers.orders import Given, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import give_back, this_group
 
 LAST_WORD_S = 2.0
@@ -73,10 +74,12 @@ class WorkerActor:
         self._obey(attempt)
         return self._setup
 
-    def join(self, attempt: int, order: JoinOrder, donated: Any) -> None:
-        """Join a generation; ``donated`` is a ``Donation`` out of the object store, or None."""
+    def join(self, attempt: int, order: JoinOrder, donated: Any, *rows: Any) -> None:
+        """Join a generation; ``donated`` is a ``Donation`` out of the object store, or None, and
+        ``rows`` are ``GivenRows``.
+        """
         self._obey(attempt)
-        self._member.join(order, donated)
+        self._member.join(order, Given(donated, rows))
 
     def grant(self, attempt: int, order: GrantOrder) -> None:
         """Let the group run further."""
@@ -102,6 +105,11 @@ class WorkerActor:
         self._obey(attempt)
         held = self._member.held_state()
         return held, held is not None
+
+    def held_rows(self, attempt: int, wanted: tuple[tuple[RowSpan, ...], ...]) -> tuple[Any, ...]:
+        """``GivenRows`` for each of those who want some, and at last that they are there."""
+        self._obey(attempt)
+        return (*self._member.held_rows(wanted), True)
 
     def loaded_state(self, attempt: int, generation: int) -> Any:
         """The ``Donation`` that this member has read from a checkpoint for ``generation``; waits

@@ -7,6 +7,7 @@ follows from the output URL, so that the next driver finds them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,9 +22,12 @@ from orchestrator.workers.adopting import Living
 from orchestrator.workers.calls import Calls
 from orchestrator.workers.namespace import living_workers
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
+from orchestrator.workers.passing import Passed, ask
 from orchestrator.workers.placement import Placement
 from orchestrator.workers.scheduling import THREADS, Scheduler
 from orchestrator.workers.starting import Starter
+
+log = logging.getLogger(__name__)
 
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
@@ -51,6 +55,7 @@ _GROUP_OF = {
     "quiesce": "control",
     "break_step": "control",
     "held_state": "hand_over",
+    "held_rows": "hand_over",
     "loaded_state": "hand_over",
 }
 
@@ -175,39 +180,35 @@ class Fleet:
         self._calls.call(action.worker, "break_step", action.generation)
 
     def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None:
-        """Have all seats join; the donor's state passes through the object store."""
-        donated = passed = None
-        if action.donor is not None and action.donor not in self._calls.actors:
-            self._not_formed(action, "the donor is gone")  # its death is on its way to the rules
-            return
-        if action.donor is not None:
-            donated, passed = (
-                self._calls.actors[action.donor]
-                .held_state.options(num_returns=2)
-                .remote(self._attempt)
-            )
-        if action.release:
-            # Waits for processes to end, which the loop must not
+        """Have all seats join; what they take from others passes through the object store."""
+        passed = ask(self._calls, self._attempt, action)
+        if passed is None:  # its death is on its way to the rules
+            self._not_formed(action, "one whose state or rows go on is gone")
+        elif action.release or passed.rows:
+            # Waits for others, which the loop must not
             self._scheduler.start(
-                lambda: self._replace(action, checkpoint, donated, passed), "tfresume-replace"
+                lambda: self._after_passing(action, checkpoint, passed), "tfresume-replace"
             )
         else:
-            self._order(action, checkpoint, donated)
+            self._order(action, checkpoint, passed)
 
-    def _replace(
-        self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any, passed: Any
+    def _after_passing(
+        self, action: act.Form, checkpoint: CheckpointFiles | None, passed: Passed
     ) -> None:
-        """Once the donor's state is in the object store, end the processes that are used up; then
+        """Once all that goes on is in the object store, end the processes that are used up; then
         have the seats join.
         """
         try:
             # however long a large state takes; a donor that hangs is ended
-            may_end = passed is None or bool(ray.get(passed))
-        except rex.RayError:
-            # the donor died: the orders fail, and the others that are used up are asked for their
-            # state
-            may_end = False
-        if may_end:
+            has_passed = all(bool(ray.get(told)) for told in passed.told)
+        except rex.RayError as error:
+            # A giver died: the orders fail, and others are asked
+            has_passed = False
+            log.info("what the group was to go on with didn't pass: %s", error)
+        if passed.rows and not has_passed:
+            self._not_formed(action, "rows that go on were not given")
+            return
+        if has_passed and action.release:
             for worker in action.release:
                 self.end(
                     act.EndWorker(
@@ -215,9 +216,10 @@ class Fleet:
                     )
                 )
             self._calls.wait_until_gone(action.release, RELEASE_S)
-        self._order(action, checkpoint, donated)
+        self._order(action, checkpoint, passed)
 
-    def _order(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any) -> None:
+    def _order(self, action: act.Form, checkpoint: CheckpointFiles | None, passed: Passed) -> None:
+        donated = passed.state
         addresses = tuple(seat.address for seat in action.seats)
         if (
             self._one_loads
@@ -259,9 +261,13 @@ class Fleet:
                 files,
                 lent.devices,
                 lent.place,
+                seat.rows is not None,
             )
-            state = donated if seat.state_from is act.StateFrom.DONOR else None
-            self._calls.call(seat.worker, "join", order, state, generation=action.generation)
+            given = (
+                donated if seat.state_from is DONOR else None,
+                *passed.rows.get(seat.worker, ()),
+            )
+            self._calls.call(seat.worker, "join", order, *given, generation=action.generation)
 
     def _not_formed(self, action: act.Form, why: str) -> None:
         for seat in action.seats:

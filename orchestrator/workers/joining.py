@@ -1,12 +1,13 @@
 """How does a worker become a member of a generation?
 
-Rule: group, then state, then batches. The state is its own, a member's, or a checkpoint's; what
-comes from a member is compared with its checksums before anything is set. A failure is told to the
+Rule: group, then state, then batches. The state is its own, a member's, or a checkpoint's, and so are
+rows of divided tables; what comes from a member is compared with its checksums before anything is set. A failure is told to the
 driver, and the worker lives on with whatever state it has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.decide import events as ev
@@ -16,7 +17,7 @@ from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.obstacles import obstacle
-from orchestrator.workers.orders import Donation, JoinOrder
+from orchestrator.workers.orders import Donation, Given, GivenRows, JoinOrder
 from orchestrator.workers.runtime_protocol import Batches, Tools, TrainerLike
 from orchestrator.workers.saver import Saver
 
@@ -35,8 +36,9 @@ class Joining:
         self._ident, self._tools, self._event_buffer = ident, tools, event_buffer
         self._mailbox, self._saver = mailbox, saver
         self.batches: Batches | None = None
+        self._took = (0, 0)
 
-    def join(self, order: JoinOrder, donated: Donation | None) -> bool:
+    def join(self, order: JoinOrder, given: Given) -> bool:
         """Take the generation's group, state and batches; whether that went well. Else the driver
         has been told, or the order came too late.
 
@@ -50,8 +52,9 @@ class Joining:
             mailbox.order, mailbox.joined, mailbox.is_held, mailbox.met = order, False, False, False
             mailbox.granted, mailbox.granted_position = order.step, order.position
             mailbox.grants, mailbox.doing, mailbox.broken_off = {}, ev.Doing.JOINING, ""
+        self._took = (0, 0)
         try:
-            self._form(order, donated)
+            self._form(order, given)
         except UserCodeError:
             raise
         except OrchestratorError as error:
@@ -81,7 +84,7 @@ class Joining:
                 order.position,
                 order.generation,
             )
-        self._event_buffer.put(ev.Joined(self._ident, order.generation, order.step))
+        self._event_buffer.put(ev.Joined(self._ident, order.generation, order.step, *self._took))
 
     def close_batches(self) -> None:
         """Close the user's input of the generation before, where there was one."""
@@ -94,17 +97,22 @@ class Joining:
         assert self._mailbox.trainer is not None
         return self._mailbox.trainer
 
-    def _form(self, order: JoinOrder, donated: Donation | None) -> None:
+    def _form(self, order: JoinOrder, given: Given) -> None:
         """Be a member with the generation's state and batches."""
         mailbox = self._mailbox
         # first: it settles the devices, and reading a checkpoint opens a session
         group = self._tools.group(order)
-        state = self._state_for(order, donated)
+        state = self._state_for(order, given.state)
+        self._compare_rows(order, given.rows)
         self._trainer.join(group)
         if state is not None:
             # While it's being set the variables are neither the old state nor the new one
             mailbox.has_state = False
             self._trainer.assign(state)
+        if order.moves:
+            mailbox.has_state = False
+            pieces = [piece for rows in given.rows for piece in rows.pieces]
+            self._took = self._trainer.rows.take((order.rank, order.world_size), pieces)
         with mailbox.condition:
             mailbox.has_state = True
             if order.state_from is not StateFrom.RESULT:
@@ -141,8 +149,18 @@ class Joining:
                 )
                 mailbox.doing = ev.Doing.JOINING
                 if order.rank == 0:  # who writes saves
-                    self._saver.measure(state)
+                    self._saver.measure(self._tools.own_part(state, rest=True))
                 return state
+
+    def _compare_rows(self, order: JoinOrder, given: Sequence[GivenRows]) -> None:
+        for rows in given:
+            if (rows.step, rows.position) != (order.step, order.position):
+                own, other = (order.step, order.position), (rows.step, rows.position)
+                raise CorruptState(
+                    f"rows have come that are of step and position {other}, and the group's state is of {own}",
+                    remedy="Nothing: the group is formed anew",
+                )
+            self._trainer.rows.compare(rows.pieces)
 
     def _compare(self, donated: Donation) -> None:
         arrived = self._tools.digests(donated.state)

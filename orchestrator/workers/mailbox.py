@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
 
 from orchestrator.decide.doing import Doing
-from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.orders import Given, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import TrainerLike
 
 
@@ -21,7 +20,7 @@ class Mailbox:
     """Notes from the driver, and where the worker stands.
 
     Attributes:
-        orders: generations to join, with the state that came with the order.
+        orders: generations to join, with what came with the order.
         hold_generation, held_for: stop at the next step boundary of this generation; the one for
             which that was done.
         broken_off: why the step under way was abandoned from here.
@@ -36,7 +35,7 @@ class Mailbox:
 
     condition: threading.Condition = field(default_factory=threading.Condition)
     trainer: TrainerLike | None = None
-    orders: list[tuple[JoinOrder, Any]] = field(default_factory=list)
+    orders: list[tuple[JoinOrder, Given]] = field(default_factory=list)
     order: JoinOrder | None = None
     hold_generation: int = 0
     held_for: int = 0

@@ -6,12 +6,16 @@ Rule: the driver's calls come on any thread, only leave notes and never wait for
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.spans import RowSpan
+from orchestrator.errors import WorkerLost
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.mailbox import Mailbox
-from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
+from orchestrator.workers.orders import Donation, Given, GivenRows, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import Tools
 from orchestrator.workers.worker_loop import Work
 
@@ -49,12 +53,10 @@ class Member:
         )
         self._work.until_closed()
 
-    def join(self, order: JoinOrder, donated: Any) -> None:
-        """Join a generation at the next step boundary; ``donated`` is a ``(state, position)`` where
-        the order says so.
-        """
+    def join(self, order: JoinOrder, given: Given) -> None:
+        """Join a generation at the next step boundary, with what the order says that it needs."""
         with self._mailbox.condition:
-            self._mailbox.orders.append((order, donated))
+            self._mailbox.orders.append((order, given))
             self._mailbox.condition.notify_all()
 
     def grant(self, order: GrantOrder) -> None:
@@ -106,7 +108,8 @@ class Member:
                 mailbox.grants.clear()
 
     def held_state(self) -> Donation | None:
-        """A copy of the state for another worker; None where this one has none.
+        """A copy of the state for another worker, but for rows of divided tables; None where this
+        one has none.
 
         It stands still meanwhile: who asks is to be a member of the next generation, and nobody
         steps before all have come.
@@ -114,16 +117,39 @@ class Member:
         mailbox = self._mailbox
         if mailbox.trainer is None or not mailbox.has_state:
             return None
+        with self._copying():
+            state = mailbox.trainer.rows.rest()
+        return Donation(state, mailbox.position, self._tools.digests(state))
+
+    def held_rows(self, wanted: Sequence[Sequence[RowSpan]]) -> list[GivenRows]:
+        """For each of some workers copies of the rows that it lacks, while this one stands still.
+
+        Raises:
+            WorkerLost: there is no state here.
+        """
+        mailbox = self._mailbox
+        trainer = mailbox.trainer
+        if trainer is None or not mailbox.has_state or mailbox.step is None or not trainer.share:
+            raise WorkerLost(
+                f"worker {self.ident} has no rows to give",
+                remedy="Nothing: the group is formed anew",
+            )
+        with self._copying():
+            place = mailbox.step, mailbox.position
+            return [GivenRows(*place, trainer.rows.give(spans)) for spans in wanted]
+
+    @contextmanager
+    def _copying(self) -> Iterator[None]:
+        mailbox = self._mailbox
         before, mailbox.doing = mailbox.doing, ev.Doing.COPYING
         try:
-            state = mailbox.trainer.state()
+            yield
         except Exception:
             mailbox.has_state = False  # this worker is no donor any more; whoever asked learns why
             raise
         finally:
             if mailbox.doing is ev.Doing.COPYING:
                 mailbox.doing = before
-        return Donation(state, mailbox.position, self._tools.digests(state))
 
     def loaded_state(self, generation: int) -> Donation | None:
         """The state that this member joins ``generation`` with, once it has read it; None if it

@@ -79,6 +79,33 @@ class Donation:
 
 
 @dataclass(frozen=True)
+class GivenRows:
+    """Rows of divided tables on their way from a member to one that lacks them.
+
+    Attributes:
+        step, position: of the state that they're of.
+        pieces: ``training.state.moved_rows.RowPiece`` of each.
+    """
+
+    step: int
+    position: int
+    pieces: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What comes with an order to join from other members' memory.
+
+    Attributes:
+        state: where ``state_from`` is a donor.
+        rows: where it ``moves``, from each who gives some.
+    """
+
+    state: Donation | None = None
+    rows: tuple[GivenRows, ...] = ()
+
+
+@dataclass(frozen=True)
 class JoinOrder:
     """Join a generation.
 
@@ -88,6 +115,8 @@ class JoinOrder:
         checkpoint: set where ``state_from`` is the checkpoint.
         devices: the GPUs to train on; a standby takes those of the rank that was lost.
         place: the placement group whose GPUs these are, where they are another's.
+        moves: the rows of divided tables are to be those of this rank: what it lacks of them comes
+            with the order.
     """
 
     generation: int
@@ -99,6 +128,7 @@ class JoinOrder:
     checkpoint: CheckpointFiles | None = None
     devices: tuple[str, ...] = ()
     place: str = ""
+    moves: bool = False
 
     @property
     def world_size(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.decide.outliers import Size
+from orchestrator.decide.spans import RowSpan
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder
 
 
@@ -25,6 +26,15 @@ class StepOutputLike(Protocol):
     def summaries(self) -> Mapping[str, float]: ...
 
 
+class RowsLike(Protocol):
+    """``training.step.held_rows.HeldRows``."""
+
+    def rest(self) -> Any: ...
+    def give(self, wanted: Sequence[RowSpan]) -> tuple[Any, ...]: ...
+    def compare(self, given: Sequence[Any]) -> None: ...
+    def take(self, share: tuple[int, int], given: Sequence[Any]) -> tuple[int, int]: ...
+
+
 class TrainerLike(Protocol):
     """``training.trainer.Trainer``, as far as the loop uses it."""
 
@@ -33,7 +43,9 @@ class TrainerLike(Protocol):
     @property
     def size_bytes(self) -> int: ...
     @property
-    def share(self) -> tuple[int, int]: ...
+    def share(self) -> tuple[int, int] | None: ...
+    @property
+    def rows(self) -> RowsLike: ...
     @property
     def agrees(self) -> bool: ...
     @property
@@ -55,7 +67,6 @@ class TrainerLike(Protocol):
     def get_ready(self) -> bool: ...
     def join(self, group: Any) -> None: ...
     def assign(self, state: Any) -> None: ...
-    def state(self) -> Any: ...
     def state_for_save(
         self, save: tuple[int, int] = (0, 0), over: tuple[int, int] | None = None
     ) -> Any: ...
@@ -146,8 +157,8 @@ class Tools(Protocol):
         """
 
     def own_part(self, state: Any, *, rest: bool) -> Any:
-        """What this rank writes of a save in parts: its rows, and with ``rest`` also what isn't
-        divided.
+        """What this rank writes of a save in parts: the rows that it owns, and with ``rest`` also
+        what isn't divided.
         """
 
     def write_part(

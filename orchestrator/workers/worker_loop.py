@@ -34,7 +34,7 @@ from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.joining import Joining
 from orchestrator.workers.mailbox import Mailbox
-from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.orders import Given, GrantOrder, JoinOrder
 from orchestrator.workers.pace import Pace
 from orchestrator.workers.runtime_protocol import Tools, TrainerLike
 from orchestrator.workers.saver import SaveJob, Saver
@@ -114,8 +114,8 @@ class Work:
         with mailbox.condition:
             while not mailbox.closing:
                 if mailbox.orders:
-                    order, donated = mailbox.orders.pop(0)
-                    return lambda: self._join(order, donated)
+                    order, given = mailbox.orders.pop(0)
+                    return lambda: self._join(order, given)
                 if mailbox.must_hold:
                     return lambda: self._hold("")
                 due = mailbox.save_due() if mailbox.joined or mailbox.is_held else None
@@ -141,11 +141,11 @@ class Work:
 
     # -- joining
 
-    def _join(self, order: JoinOrder, donated: Any) -> None:
+    def _join(self, order: JoinOrder, given: Given) -> None:
         mailbox = self._mailbox
         self._standing.end()
         try:
-            formed = self._joining.join(order, donated)
+            formed = self._joining.join(order, given)
         except UserCodeError as error:
             self._user_failed(error, order.step)
             return

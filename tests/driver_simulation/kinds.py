@@ -74,6 +74,22 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         Faults(kill_s=8.0, dies_s=25.0, notice_s=30.0),
         {**SHARED, "shard_tables": ["table"]},
     ),
+    "tables of which two hold each row": (
+        Faults(kill_s=8.0, dies_s=25.0, notice_s=30.0),
+        {**SHARED, "shard_tables": ["table"], "table_copies": 2},
+    ),
+    "rows that two hold and whatever goes wrong": (
+        Faults(
+            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
+            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            kill_s=12.0,
+            hangs_s=40.0,
+            notice_s=40.0,
+            dies_s=25.0,
+            room_s=30.0,
+        ),
+        {**SHARED, "shard_tables": ["table"], "table_copies": 2},
+    ),
     "divided tables and whatever goes wrong": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
@@ -157,7 +173,9 @@ FIRES: dict[str, set[str]] = {
     "listings that come late": {"lists_late_s", "dies_s"},
     "creates that aren't exclusive": {"rival_s", "dies_s", "exclusive"},
     "a stop": {"stop_at_s", "dies_s"},
-    "tables that are divided": {"kill_s", "dies_s", "notice_s"},
+    "tables that are divided": {"kill_s", "dies_s", "notice_s", "rows_moved"},
+    "tables of which two hold each row": {"kill_s", "dies_s", "rows_moved", "caught_up"},
+    "rows that two hold and whatever goes wrong": {"kill_s", "dies_s", "lost", "rows_moved"},
     "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
     "changed rows": {"kill_s", "dies_s", "part_refused", "chained"},
     "changed rows and whatever goes wrong": {"kill_s", "dies_s", "refuses", "chained", "resumed"},

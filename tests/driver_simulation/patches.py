@@ -51,7 +51,7 @@ from tests.driver_simulation.ray import ActorClass
 from tests.driver_simulation.schedule import Schedule, Task
 from tests.driver_simulation.state import record_of
 from tests.driver_simulation.store import SimFileSystem
-from tests.driver_simulation.trainer import TABLES
+from tests.driver_simulation.trainer import tables
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
@@ -70,13 +70,11 @@ GRAPH: Any = SimpleNamespace(
     variables=(SimpleNamespace(name="global_step", key="global_step"),),
     tables=NO_TABLES,
 )
-DIVIDED: Any = SimpleNamespace(
-    **{
-        **vars(GRAPH),
-        "tables": TABLES,
-    }
-)
-"""The same with a table of which each worker holds some rows."""
+
+
+def divided(copies: int) -> Any:
+    """The same with a table of which each worker holds some rows."""
+    return SimpleNamespace(**{**vars(GRAPH), "tables": tables(copies)})
 
 
 def send_index(
@@ -196,7 +194,7 @@ def simulated(world: World) -> Iterator[None]:
             beginning,
             "make_plan",
             lambda config, start: Plan(
-                DIVIDED if world.divided else GRAPH, start.step, "global_step", ()
+                divided(world.copies) if world.divided else GRAPH, start.step, "global_step", ()
             ),
         )
         patch.setattr(storage_thread, "send_index", send_index)

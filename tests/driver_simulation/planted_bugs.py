@@ -20,6 +20,7 @@ from orchestrator.decide import (
     incidents,
     machine,
     retention,
+    row_moves,
     save_policy,
     save_under_way,
 )
@@ -63,7 +64,7 @@ REAL_COMMIT, REAL_SHALLOW, REAL_STATUS = (
     chain_source.newest_state,
     world_module.status,
 )
-REAL_FROM, REAL_CLOSE = crew._state_from, Fleet.close
+REAL_FROM, REAL_CLOSE, REAL_MOVES = crew._state_from, Fleet.close, row_moves.moves
 
 
 def spoilt_state(member: Member) -> Any:
@@ -118,6 +119,11 @@ def keeps_its_own(run: Any, worker: Any, best: Any, *, given: bool) -> StateFrom
     """Also one that is behind keeps what it has."""
     has = worker.step is not None
     return StateFrom.OWN if has else REAL_FROM(run, worker, best, given=given)
+
+
+def takes_nothing(have: Any, seats: Any, copies: int) -> Any:
+    """Whoever lacks rows is told of nobody who has them."""
+    return None if REAL_MOVES(have, seats, copies) is None else tuple(() for _ in seats)
 
 
 def ends_its_successors(fleet: Fleet, *, kill: bool) -> None:
@@ -226,7 +232,11 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
     ),
     "a step was taken with the rows of another rank": (
         "tables that are divided",
-        lambda patch: patch.setattr(crew, "rows_stay", lambda run, chosen: True),
+        lambda patch: patch.setattr(crew, "_rows_stay", lambda run, seats, states: True),
+    ),
+    "rows were trained that came from nobody who had them": (
+        "tables of which two hold each row",
+        lambda patch: patch.setattr(row_moves, "moves", takes_nothing),
     ),
     "a step was taken from a state that nobody ever had": (
         KILLS,

@@ -15,6 +15,7 @@ from typing import ClassVar
 import google_crc32c
 import numpy as np
 
+from orchestrator.decide.spans import held
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.bundle.changed_rows import changed_tensors
 from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
@@ -39,14 +40,20 @@ def touched(step: int) -> set[int]:
     return {step % TABLE_ROWS, 5 * step % TABLE_ROWS}
 
 
-def table_at(step: int, chain: int) -> np.ndarray:
-    """The table: each row is the chain of the last step that wrote it."""
-    rows, before = [], chain_at(0)
-    for row in range(TABLE_ROWS):
-        steps = [one for one in range(max(1, step - TABLE_ROWS), step + 1) if row in touched(one)]
-        at = max(steps, default=0)
-        rows.append(chain if at == step and step else chain_at(at) if at else before)
-    return np.array(rows, np.int64)
+_TABLES = [(1,) * TABLE_ROWS]
+
+
+def table_at(step: int) -> tuple[int, ...]:
+    """The table at a step, if nothing went wrong."""
+    while len(_TABLES) <= step:
+        rows = enumerate(_TABLES[-1])
+        _TABLES.append(tuple(row_after(row, value, len(_TABLES)) for row, value in rows))
+    return _TABLES[step]
+
+
+def row_after(row: int, value: int, step: int) -> int:
+    """What a step makes of a row: one that it writes follows from what it was."""
+    return zlib.crc32(f"{value} {step}".encode()) if row in touched(step) else value
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,9 @@ class SimState:
     step: int
     position: int
     chain: int
-    share: tuple[int, int] = field(default=(0, 1), compare=False)
+    share: tuple[int, int] | None = field(default=(0, 1), compare=False)
+    rows: Mapping[int, int] = field(default_factory=dict, compare=False, hash=False)
+    """Of the divided table, by number, from wherever they came."""
     changed: tuple[int, ...] | None = field(default=None, compare=False)
     """For a save of changed rows those of the block; None where all are meant."""
     live: ClassVar[None] = None
@@ -73,19 +82,8 @@ class SimState:
     def after_step(self) -> SimState:
         step = self.step + 1
         chain = zlib.crc32(f"{self.chain} {step}".encode())
-        return SimState(step, self.position + BATCHES, chain, self.share)
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """The rows of the table that this worker holds."""
-        rank, ranks = self.share
-        return TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Those rows."""
-        start, stop = self.block
-        return table_at(self.step, self.chain)[start:stop]
+        rows = {row: row_after(row, value, step) for row, value in self.rows.items()}
+        return SimState(step, self.position + BATCHES, chain, self.share, rows)
 
 
 def start_state(step: int = 0) -> SimState:
@@ -119,15 +117,18 @@ def files_of_state(prefix: str, state: SimState) -> tuple[tuple[str, bytes], ...
 
 def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
     """One rank's data file of a checkpoint with a divided table, or of what has changed of it."""
-    (start, stop), (rank, ranks) = state.block, state.share
+    assert state.share is not None
+    rank, ranks = state.share
+    start, stop = TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
+    own = np.array([state.rows[row] for row in range(start, stop)], np.int64)
     tensors: list[TensorInMemory] = []
     if state.changed is None:
-        rows, block = state.rows.tobytes(), ((start, stop - start),)
-        shape = (stop - start,)
+        rows, block = own.tobytes(), ((start, len(own)),)
+        shape = (len(own),)
         tensors.append(TensorInMemory("table", "int64", shape, (rows,), None, (TABLE_ROWS,), block))
     elif state.changed:
         numbers = np.array(state.changed)
-        values = memoryview(state.rows[numbers].tobytes())
+        values = memoryview(own[numbers].tobytes())
         tensors += changed_tensors(rank, "table", "int64", (TABLE_ROWS,), numbers + start, [values])
     if rest:
         scalars = {"chain": state.chain, "global_step": state.step}
@@ -182,7 +183,13 @@ def holds(saves: Sequence[Files], step: int, *, divided: bool) -> bool:
     found, chain, table = held_by(saves)
     if (found, chain, table is not None) != (step, chain_at(step), divided):
         return False
-    return table is None or bool((table == table_at(step, chain)).all())
+    return table is None or bool((table == table_at(step)).all())
+
+
+def rows_held(share: tuple[int, int], copies: int) -> tuple[int, ...]:
+    """The rows of the table that a rank of so many holds."""
+    blocks = [span.of(TABLE_ROWS) for span in held(share, copies)]
+    return tuple(row for first, end in blocks for row in range(first, end))
 
 
 def record_of(name: str, data: bytes) -> FileRecord:

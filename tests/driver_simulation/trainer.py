@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orchestrator.decide.actions import StateFrom
-from orchestrator.errors import EndOfData, PeerLost, UserCodeError
+from orchestrator.decide.spans import RowSpan
+from orchestrator.errors import CorruptState, EndOfData, PeerLost, UserCodeError
 from orchestrator.graph.worker_tables import RowWrite, ShardedPart, ShardedTables
 from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import JoinOrder
 from tests.driver_simulation.exchange import SimExchange
-from tests.driver_simulation.state import BATCHES, TABLE_ROWS, SimState, touched
+from tests.driver_simulation.state import BATCHES, TABLE_ROWS, SimState, rows_held, touched
 
 if TYPE_CHECKING:
     from tests.driver_simulation.worker import SimWorker
 
 
-TABLES = ShardedTables(
-    (
-        ShardedPart(
-            *("table", "table", ("table",), TABLE_ROWS, (), "", ""),
-            written=(RowWrite("table", "rows:0", (0,)),),
-        ),
+def tables(copies: int) -> ShardedTables:
+    """What the workers of a divided run share."""
+    part = ShardedPart(
+        *("table", "table", ("table",), TABLE_ROWS, (), "", ""),
+        copies=copies,
+        written=(RowWrite("table", "rows:0", (0,)),),
     )
-)
-"""What the workers of a divided run share."""
+    return ShardedTables((part,), copies=copies)
 
 
 class Output:
@@ -41,6 +42,59 @@ class Output:
         self.summaries: Mapping[str, float] = {}
 
 
+@dataclass(frozen=True)
+class SimPiece:
+    """Rows of the table on their way, and their checksum as their giver had them."""
+
+    rows: Mapping[int, int]
+    checksum: int
+
+    @classmethod
+    def of(cls, rows: Mapping[int, int]) -> SimPiece:
+        return cls(rows, checksum_of(rows))
+
+
+def checksum_of(rows: Mapping[int, int]) -> int:
+    return zlib.crc32(repr(sorted(rows.items())).encode())
+
+
+class SimRows:
+    """``runtime_protocol.RowsLike``."""
+
+    def __init__(self, trainer: SimTrainer) -> None:
+        self._trainer, self._world = trainer, trainer.worker.world
+
+    def rest(self) -> SimState:
+        state = self._trainer.state()
+        return replace(state, share=None, rows={}) if self._world.divided else state
+
+    def give(self, wanted: Sequence[RowSpan]) -> tuple[SimPiece, ...]:
+        blocks = [range(*span.of(TABLE_ROWS)) for span in wanted]
+        held = self._trainer.state().rows
+        rows = [{row: held[row] for row in block if row in held} for block in blocks]
+        return tuple(map(SimPiece.of, rows))
+
+    def compare(self, given: Sequence[SimPiece]) -> None:
+        if any(checksum_of(piece.rows) != piece.checksum for piece in given):
+            raise CorruptState("rows that came from peers arrived damaged")
+
+    def take(self, share: tuple[int, int], given: Sequence[SimPiece]) -> tuple[int, int]:
+        state = self._trainer.state()
+        known = dict(state.rows)
+        for piece in given:
+            known |= piece.rows
+        # The real one refuses rows that came from nobody; here they're trained, to be found
+        wanted = rows_held(share, self._world.copies)
+        rows = {row: known.get(row, 0) for row in wanted}
+        self._trainer.written.begin(share)
+        self._trainer.current = replace(state, share=share, rows=rows)
+        self._trainer.lacked = None
+        count = sum(len(piece.rows) for piece in given)
+        if count:
+            self._world.fired.add("rows_moved")
+        return count, 8 * count
+
+
 class SimTrainer:
     """``runtime_protocol.TrainerLike``."""
 
@@ -48,8 +102,10 @@ class SimTrainer:
 
     def __init__(self, worker: SimWorker) -> None:
         self.worker = worker
+        self.rows = SimRows(self)
         self.address = f"{worker.ident}:1"
-        self.written = WrittenRows(TABLES, TABLES.members)
+        divided = tables(worker.world.copies)
+        self.written = WrittenRows(divided, divided.members)
         self.current: SimState | None = None
         self.lacked: SimState | None = None
         self.exchange: SimExchange | None = None
@@ -64,7 +120,7 @@ class SimTrainer:
         return self.worker.world.divided
 
     @property
-    def share(self) -> tuple[int, int]:
+    def share(self) -> tuple[int, int] | None:
         return (0, 1) if self.current is None else self.current.share
 
     @property
@@ -89,7 +145,7 @@ class SimTrainer:
         self.position = order.position
 
     def assign(self, state: SimState) -> None:
-        self.written.begin(state.share)
+        self.written.begin(state.share or (0, 1))
         self.current, self.lacked, self.stepped = state, None, False
 
     def state(self) -> SimState:
@@ -106,8 +162,8 @@ class SimTrainer:
     def _take(self, state: SimState) -> None:
         """A step is applied."""
         self.current, self.lacked = state, None
-        start, stop = state.block
-        rows = [row - start for row in touched(state.step) if start <= row < stop]
+        places = enumerate(rows_held(state.share or (0, 1), self.worker.world.copies))
+        rows = [place for place, row in places if row in touched(state.step)]
         self.written.note(0, {"rows:0": np.array(rows, np.int64)})
 
     def meet(self) -> bool:
@@ -125,6 +181,8 @@ class SimTrainer:
         if all(peer.trainer.current != self.lacked for peer in members):
             return False
         self._take(self.lacked)
+        if self.share != (order.rank, order.world_size):
+            self.worker.world.fired.add("caught_up")
         return True
 
     def step(self, batches: Sequence[Mapping[str, Any]]) -> Output:

@@ -8,7 +8,7 @@ from orchestrator.workers.orders import CheckpointFiles, GrantOrder
 from tests.driver_simulation.actors import Actor
 from tests.driver_simulation.faults import ORPHAN_S
 from tests.driver_simulation.schedule import Process
-from tests.driver_simulation.state import SimState
+from tests.driver_simulation.state import SimState, rows_held, table_at
 
 if TYPE_CHECKING:
     from tests.driver_simulation.exchange import SimExchange
@@ -109,6 +109,9 @@ class WorkersTruth:
         if self.world.divided:
             own = (order.rank, order.world_size)
             self.world.check(state.share == own, "a step was taken with the rows of another rank")
+            wanted = rows_held(own, self.world.copies)
+            sound = all(state.rows.get(row) == table_at(state.step)[row] for row in wanted)
+            self.world.check(sound, "rows were trained that came from nobody who had them")
         self.taken.setdefault(state.step, set()).add((order.generation, order.addresses))
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:

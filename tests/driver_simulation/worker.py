@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.outliers import Size
+from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import (
     CorruptCheckpoint,
     LeaseLost,
@@ -25,7 +26,7 @@ from orchestrator.store.objects.layout import CHANGED_SUFFIX, checkpoint_name
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.workers.actor import WorkerActor
 from orchestrator.workers.member import Member
-from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
+from orchestrator.workers.orders import CheckpointFiles, Given, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 from tests.driver_simulation.actors import Actor, Reply
 from tests.driver_simulation.state import (
@@ -36,6 +37,8 @@ from tests.driver_simulation.state import (
     held_by,
     part_of_state,
     record_of,
+    rows_held,
+    table_at,
 )
 from tests.driver_simulation.trainer import SimBatches, SimTrainer
 from tests.driver_simulation.without_threads import Buffer, Condition, Idle, SimSaver
@@ -147,8 +150,8 @@ class SimWorker:
     def on_setup(self, reply: Reply) -> None:
         reply(self.setup_, None)
 
-    def on_join(self, reply: Reply, order: JoinOrder, donated: Any) -> None:
-        self.member.join(order, donated)
+    def on_join(self, reply: Reply, order: JoinOrder, donated: Any, *rows: Any) -> None:
+        self.member.join(order, Given(donated, rows))
         reply(None, None)
 
     def on_grant(self, reply: Reply, order: GrantOrder) -> None:
@@ -166,6 +169,12 @@ class SimWorker:
     def on_held_state(self, reply: Reply) -> None:
         held = self.member.held_state()
         reply((held, held is not None), None)
+
+    def on_held_rows(self, reply: Reply, wanted: tuple[tuple[RowSpan, ...], ...]) -> None:
+        try:
+            reply((*self.member.held_rows(wanted), True), None)
+        except WorkerLost as error:
+            reply(None, task_error(error))
 
     def on_loaded_state(self, reply: Reply, generation: int) -> None:
         self._wanted.append((generation, reply))
@@ -246,10 +255,11 @@ class SimWorker:
         self.moved += 1
         _, chain, table = held_by(saves)
         position = BATCHES * checkpoint.step
-        state = SimState(checkpoint.step, position, chain, share if self.world.divided else (0, 1))
-        start, stop = state.block
-        if table is not None and (table[start:stop] != state.rows).any():
-            state = replace(state, chain=0)  # none that the run ever had
+        state = SimState(checkpoint.step, position, chain)
+        if self.world.divided:
+            read = table_at(checkpoint.step) if table is None else table.tolist()
+            rows = {row: read[row] for row in rows_held(share, self.world.copies)}
+            state = replace(state, share=share, rows=rows)
         self.world.restored(self, checkpoint, state)
         return state
 
@@ -294,6 +304,7 @@ class SimWorker:
             raise StorageUnavailable(f"{self.ident} can't write its rows")
         prefix = checkpoint_name("m", own.step, again)
         prefix += CHANGED_SUFFIX if own.changed is not None else ""
+        assert own.share is not None
         rank, world_size = own.share
         if world_size != parts:  # as ``runtime.RealTools`` does
             raise OutputError(f"rank {rank} holds rows of {world_size}, and {parts} are to write")

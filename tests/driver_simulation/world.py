@@ -72,6 +72,7 @@ class World:
             }
         )
         self.divided = bool(self.config.shard_tables)
+        self.copies = self.config.table_copies or 1
         self.truth = Truth(self)
         for name, data in files_of_state("m-0", start_state()):
             self.bucket.objects[f"src/{name}"] = (data, 0.0)

@@ -106,7 +106,7 @@ def config_for(room: Path, output: Path, **changes: Any) -> Any:
     return parse_config({**values, **changes})
 
 
-@pytest.mark.turns(2, "what becomes of divided tables")
+@pytest.mark.turns(3, "what becomes of divided tables")
 def test_killed_worker_takes_the_run_back_to_its_newest_checkpoint_and_to_the_same_end(
     cluster: str, room: Path, tmp_path: Path
 ) -> None:
@@ -138,8 +138,50 @@ def test_killed_worker_takes_the_run_back_to_its_newest_checkpoint_and_to_the_sa
     )
 
 
-@pytest.mark.turns(2, "what becomes of divided tables")
-def test_group_grows_from_a_save_that_is_made_for_it_and_loses_no_step(
+@pytest.mark.turns(3, "what becomes of divided tables")
+def test_killed_worker_whose_rows_another_holds_costs_no_step_and_no_checkpoint_is_read(
+    cluster: str, room: Path, tmp_path: Path
+) -> None:
+    undisturbed, _ = play(
+        config_for(
+            *(room, tmp_path / "undisturbed"),
+            input=f"{INPUTS}:batches",
+            batches_per_step=SLOTS,
+            workers=2,
+            shard_tables=["none"],
+        )
+    )
+    config = config_for(
+        *(room, tmp_path / "out"),
+        batches_per_step=SLOTS,
+        save_steps=1000,
+        workers={"count": 3, "min": 2, "standby": 0},
+        table_copies=2,
+    )
+    result, watcher = play(config, kill_rank(1, at_step=40))
+
+    assert watcher.fired
+    assert result.status == "done", result
+    (incident,) = result.incidents
+    assert (incident["rank"], incident["steps_redone"]) == (1, 0)
+    assert "rows of tables from each other" in incident["action"]
+    assert not watcher.named("finding_checkpoint")
+    formed = watcher.named("generation")
+    assert [each["state_from"] for each in formed][:2] == ["checkpoint", "donor"]
+    assert not any(each["redone"] for each in formed)
+    moved = watcher.named("rows_moved")
+    assert moved
+    assert all(each["rows"] > 0 and each["size_bytes"] > 0 and each["givers"] for each in moved)
+    assert_same(
+        plain_variables(str(result.checkpoint), tmp_path),
+        plain_variables(str(undisturbed.checkpoint), tmp_path),
+    )
+    record = json.loads((tmp_path / "out" / "_tfresume" / "run.json").read_text())
+    assert record["table_copies"] == 2
+
+
+@pytest.mark.turns(3, "what becomes of divided tables")
+def test_group_grows_by_rows_that_move_and_loses_no_step(
     cluster: str, room: Path, tmp_path: Path
 ) -> None:
     config = config_for(
@@ -154,8 +196,10 @@ def test_group_grows_from_a_save_that_is_made_for_it_and_loses_no_step(
     assert result.status == "done", result
     grown = [each for each in watcher.named("generation") if each["world_size"] == 3]
     assert grown
-    assert grown[0]["state_from"] == "checkpoint"
+    assert grown[0]["state_from"] == "donor"
     assert grown[0]["redone"] == 0
+    assert watcher.named("rows_moved")
+    assert not watcher.named("finding_checkpoint")
     assert result.incidents == ()
 
 

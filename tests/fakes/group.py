@@ -22,7 +22,7 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.store.objects.layout import checkpoint_name
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
-from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
+from orchestrator.workers.orders import CheckpointFiles, Given, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 
 MEETING = -1
@@ -79,6 +79,25 @@ class Exchange:
             self.condition.notify_all()
 
 
+class FakeRows:
+    """``RowsLike`` of a trainer without divided tables."""
+
+    def __init__(self, trainer: FakeTrainer) -> None:
+        self.trainer = trainer
+
+    def rest(self) -> FakeState:
+        return self.trainer.state()
+
+    def give(self, wanted: Sequence[Any]) -> tuple[Any, ...]:
+        raise AssertionError("no table is divided here")
+
+    def compare(self, given: Sequence[Any]) -> None:
+        raise AssertionError("no table is divided here")
+
+    def take(self, share: tuple[int, int], given: Sequence[Any]) -> tuple[int, int]:
+        raise AssertionError("no table is divided here")
+
+
 class FakeTrainer:
     def __init__(self, tools: FakeTools) -> None:
         self.tools = tools
@@ -93,6 +112,7 @@ class FakeTrainer:
         self.dead_peers: tuple[int, ...] = ()
         self.computing = False
         self.share, self.agrees = (0, 1), False
+        self.rows = FakeRows(self)
         self.spent = {"compute": 0.0, "exchange": 0.0, "apply": 0.0}
 
     @property
@@ -317,9 +337,8 @@ class FakeFleet:
                 seat.state_from,
                 checkpoint,
             )
-            self.members[seat.worker].join(
-                order, donated if seat.state_from is act.StateFrom.DONOR else None
-            )
+            state = donated if seat.state_from is act.StateFrom.DONOR else None
+            self.members[seat.worker].join(order, Given(state))
 
     def grant(self, action: act.Grant, directory: str) -> None:
         for worker in action.workers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,22 @@ def test_rows_of_any_layout_are_the_tables_and_check_together(
     assert joint_problems([*reads, *reads]) == []  # each twice, as with two copies of a shard
     if readers == 1:
         assert not reads  # all was checked at once
+
+
+def test_part_that_two_readers_have_read_otherwise_fails_whoever_read_the_damage(
+    tmp_path: Path,
+) -> None:
+    write_sliced(tmp_path, "m", 1, {"emb": EMB}, {})
+    index, files = local(tmp_path, "m")
+    reads = [part for rows in shares(len(EMB), 2) for part in take(index, files, "emb", *rows)[1]]
+    first = reads[0]
+    other = replace(first, crc32c=first.crc32c ^ 1)
+
+    assert joint_problems([*reads, first]) == []
+    for both in ([*reads, other], [other, *reads]):
+        (problem,) = joint_problems(both)
+        assert "fails its checksum" in problem
+        assert "two have read others" in problem
 
 
 def test_rows_over_http_move_their_own_bytes_only(http_store: HttpStore) -> None:

@@ -18,7 +18,7 @@ import pytest
 from orchestrator.errors import GraphRefused, PeerLost, UserCodeError
 from orchestrator.graph.tables.sharding import find_shardable, shard_tables
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.graph.worker_tables import ShardedTables
+from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
 from tests import forked
@@ -65,26 +65,51 @@ def sharded(room: Path, name: str, **config: Any) -> Sharded:
     return Sharded(name, whole, shard_tables(whole, found.tables), prefix)
 
 
+def held_by_two(of: Sharded) -> Sharded:
+    """The same, each row being held by two."""
+    found = find_shardable(of.whole)
+    return replace(of, graph=shard_tables(of.whole, found.tables, 2))
+
+
 def block_of(tables: ShardedTables, state: State, rank: int, world_size: int) -> State:
     """What a rank holds of a whole state."""
     arrays = dict(state.arrays)
     for part in tables.parts:
-        first, end = part.block(rank, world_size)
         for name in part.members:
-            arrays[name] = arrays[name][first:end].copy()
+            arrays[name] = np.concatenate(
+                [arrays[name][first:end] for first, end in part.held(rank, world_size)]
+            )
     return replace(state, arrays=arrays, share=(rank, world_size))
 
 
 def put_together(tables: ShardedTables, states: Sequence[State]) -> dict[str, np.ndarray]:
-    """The whole state of which the ranks hold this; what all hold is the same on each."""
+    """The whole state of which the ranks hold this; what several hold is the same on each."""
     arrays = dict(states[0].arrays)
     for state in states[1:]:
         for name, array in state.arrays.items():
             if name not in tables.members:
                 assert array.tobytes() == arrays[name].tobytes(), name
-    for name in tables.members:
-        arrays[name] = np.concatenate([state.arrays[name] for state in states])
+    for part in tables.parts:
+        for name in part.members:
+            held = [_by_block(part, state, name) for state in states]
+            whole = {block: rows for blocks in held for block, rows in blocks.items()}
+            for rank, blocks in enumerate(held):
+                for block, rows in blocks.items():
+                    assert rows.tobytes() == whole[block].tobytes(), (name, rank, block)
+            arrays[name] = np.concatenate([whole[block] for block in sorted(whole)])
+            assert len(arrays[name]) == part.rows
     return arrays
+
+
+def _by_block(part: ShardedPart, state: State, name: str) -> dict[tuple[int, int], np.ndarray]:
+    """What a state holds of a table, by the rows that it is."""
+    assert state.share is not None
+    found, at = {}, 0
+    for first, end in part.held(*state.share):
+        found[first, end] = state.arrays[name][at : at + end - first]
+        at += end - first
+    assert at == len(state.arrays[name])
+    return found
 
 
 def begin(ranks: Ranks, of: Sharded, start: State, size: int) -> None:
@@ -108,8 +133,8 @@ def trained(
     states = ranks.states()
     for rank, state in enumerate(states):
         for part in of.tables.parts:
-            first, end = part.block(rank, size)
-            assert {len(state.arrays[name]) for name in part.members} == {end - first}
+            rows = sum(end - first for first, end in part.held(rank, size))
+            assert {len(state.arrays[name]) for name in part.members} == {rows}
     return put_together(of.tables, states)
 
 

@@ -29,7 +29,7 @@ from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import LONGEST_TEXT, short
 from orchestrator.workers.member import Member
 from orchestrator.workers.obstacles import obstacle
-from orchestrator.workers.orders import CheckpointFiles, Donation, GrantOrder, JoinOrder
+from orchestrator.workers.orders import CheckpointFiles, Donation, Given, GrantOrder, JoinOrder
 from tests.fakes.group import Exchange, FakeState, FakeTools
 
 CHECKPOINT = CheckpointFiles(5, 10, "start", ())
@@ -68,7 +68,7 @@ class Bench:
     ) -> None:
         addresses = tuple(f"host:{rank}" for rank in range(world_size))
         self.member.join(
-            JoinOrder(generation, 0, addresses, step, 10, state_from, CHECKPOINT), None
+            JoinOrder(generation, 0, addresses, step, 10, state_from, CHECKPOINT), Given()
         )
 
     def grant(
@@ -333,7 +333,7 @@ def test_member_whose_state_cannot_be_read_says_so_and_is_no_donor_any_more(benc
         raise RuntimeError("the device is gone")
 
     assert bench.member._mailbox.trainer is not None
-    bench.member._mailbox.trainer.state = unreadable  # type: ignore[method-assign]
+    bench.member._mailbox.trainer.rows.rest = unreadable  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="the device is gone"):
         bench.member.held_state()
     bench.member.quiesce(2, urgent=False)
@@ -342,7 +342,7 @@ def test_member_whose_state_cannot_be_read_says_so_and_is_no_donor_any_more(benc
 
 def test_member_refuses_a_state_that_arrived_damaged(bench: Bench) -> None:
     given = Donation(FakeState(5, np.ones(8)), 10, {"values": 1})
-    bench.member.join(JoinOrder(1, 0, ("host:0",), 5, 10, StateFrom.DONOR), given)
+    bench.member.join(JoinOrder(1, 0, ("host:0",), 5, 10, StateFrom.DONOR), Given(given))
     failed = bench.expect(ev.JoinFailed)
     assert "arrived damaged" in failed.detail
     bench.member.quiesce(1, urgent=False)

@@ -22,7 +22,7 @@ from orchestrator.store.transfer.upload import upload
 from orchestrator.training.state.state import State, checksums, nonfinite
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
-from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
+from orchestrator.workers.orders import CheckpointFiles, Given, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import WrittenFiles
 from tests.fakes.group import Exchange, FakeState, FakeTools
 from tests.servers.programs import missing, running
@@ -95,7 +95,7 @@ def saving(tools: WideTools) -> Heard:
     heard, buffer, after = Heard(tools), EventBuffer(), 0
     member = Member("w1", ("node", 1), tools, buffer)
     threading.Thread(target=member.run, daemon=True).start()
-    member.join(JoinOrder(1, 0, ("host:0",), 5, 10, StateFrom.CHECKPOINT, START), None)
+    member.join(JoinOrder(1, 0, ("host:0",), 5, 10, StateFrom.CHECKPOINT, START), Given())
     try:
         while True:
             after, events = member.news(after, PULSE_S)

@@ -159,6 +159,7 @@ def on_joined(turn: Turn, event: Joined) -> None:
         step=event.step,
         position=run.position,
         heard_s=turn.now_s,
+        took=(event.rows, event.size_bytes),
     )
 
 

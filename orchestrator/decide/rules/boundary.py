@@ -1,7 +1,6 @@
 """All members have reached the end of their grant: what was waiting for that?
 
-Rule: the end of the run, with its last save, comes before a planned re-form. Where tables are divided
-a planned re-form is saved for first.
+Rule: the end of the run, with its last save, comes before a planned re-form.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ def meet(turn: Turn) -> None:
     run = turn.run
     if run.phase is not Phase.TRAINING or not run.is_at_boundary:
         return
-    saved = run.saves.holds(*run.place)
     if run.ending is not None or run.step >= run.policy.until:
         how = run.ending or Ending(Outcome.DONE, f"step {run.policy.until} is reached")
         if run.saves.ends_with(*run.place) or save_policy.too_many_failed(
@@ -29,10 +27,8 @@ def meet(turn: Turn) -> None:
             turn.set(ending=replace(how, at_once=True))
         else:
             _save(turn, last=True)
-    elif run.reforms and (not run.policy.saving.in_parts or saved):
-        turn.gather(run.reform)
     elif run.reforms:
-        _save(turn)  # who changes places takes other rows, and finds them in a checkpoint alone
+        turn.gather(run.reform)
 
 
 def _save(turn: Turn, *, last: bool = False) -> None:

@@ -2,7 +2,8 @@
 
 Rule: a group is formed only when every living member of the last one has stopped between two steps
 (``Held``) or is gone. The state with the highest step goes on; a checkpoint is read only if nobody
-has a state. Who is only one run behind takes that run's result, and not the whole state.
+has a state. Who is only one run behind takes that run's result, and not the whole state. Rows of
+divided tables go on from where they are (``crew.formation``).
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ def form(turn: Turn) -> None:
             turn, f"the group was formed {run.fruitless} times in a row without finishing a step"
         )
     elif crew.may_form(run, turn.now_s):
-        chosen = crew.donor(run)
-        if chosen is not None or run.origin is not None:
-            _form(turn, crew.next_seats(run), chosen)
+        found = crew.formation(run)
+        if found is not None:
+            _form(turn, found)
+        elif run.origin is not None:
+            _form_from_checkpoint(turn)
 
 
 def _wait(turn: Turn) -> None:
@@ -46,24 +49,47 @@ def _wait(turn: Turn) -> None:
     turn.enter(Phase.WAITING)
 
 
-def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
+def _form(turn: Turn, found: crew.Formation) -> None:
+    donor = turn.run.workers[found.donor]
+    rows = found.rows or [None] * len(found.seats)
+    placed = tuple(
+        Seat(ident, rank, turn.run.workers[ident].address, *given)
+        for rank, (ident, given) in enumerate(
+            zip(found.seats, zip(found.states, rows, strict=True), strict=True)
+        )
+    )
+    _order(turn, placed, found.donor, (donor.step or 0, donor.position), found.catches_up)
+
+
+def _form_from_checkpoint(turn: Turn) -> None:
     run = turn.run
-    if chosen is not None:
-        step, position = run.workers[chosen].step or 0, run.workers[chosen].position
-    else:
-        assert run.origin is not None
-        assert run.origin.step is not None
-        step, position = run.origin.step, run.origin.position
+    assert run.origin is not None
+    assert run.origin.step is not None
+    placed = tuple(
+        Seat(ident, rank, run.workers[ident].address, StateFrom.CHECKPOINT)
+        for rank, ident in enumerate(crew.next_seats(run))
+    )
+    _order(turn, placed, None, (run.origin.step, run.origin.position), False)
+
+
+def _order(
+    turn: Turn,
+    placed: tuple[Seat, ...],
+    chosen: str | None,
+    place: tuple[int, int],
+    catches_up: bool,
+) -> None:
+    run, (step, position) = turn.run, place
+    seats = tuple(seat.worker for seat in placed)
     # A driver before may have formed generations that this one has only read of: a number that is
     # used twice would be two writers of one directory
     generation = max(run.generation, run.used_generation) + 1
-    places = zip(seats, crew.states_from(run, seats, chosen), strict=True)
-    placed = tuple(
-        Seat(ident, rank, run.workers[ident].address, state_from)
-        for rank, (ident, state_from) in enumerate(places)
-    )
+    givers = {each.holder: None for seat in placed for each in seat.rows or ()}
     save_under_way.start_anew(turn, step, position)
     _begin_generation(turn, generation, seats, step, position)
+    if catches_up:
+        turn.set(target=run.target)
+    turn.set(catches_up=catches_up, givers=tuple(givers))
     source = "donor" if chosen else "checkpoint"
     behind = tuple(seat.worker for seat in placed if seat.state_from is StateFrom.RESULT)
     needs_donor = any(seat.state_from is StateFrom.DONOR for seat in placed)
@@ -84,7 +110,8 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
             reason=run.planned or (run.incident.kind if run.incident else "start"),
         )
     )
-    _tell_incident(turn, step, "the live state" if chosen else "a checkpoint")
+    moved = ", with rows of tables from each other" if givers else ""
+    _tell_incident(turn, step, f"the live state{moved}" if chosen else "a checkpoint")
     turn.set(highest=step)  # what is done again from here on is told once
 
 
@@ -114,6 +141,7 @@ def _seated(worker: Worker, rank: int | None, generation: int, now_s: float) -> 
         stage=Stage.MEMBER if sits else worker.stage,
         held=False,
         joined=False,
+        took=(0, 0),
         generation=generation if sits else worker.generation,
         rank=rank,
         leaving=worker.leaving or not sits,

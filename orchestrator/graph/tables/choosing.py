@@ -59,7 +59,13 @@ def divide_tables(
         memory: what the workers have; None where that isn't known.
     """
     whole, asked = Divided(graph, graph.variables), config.shard_tables
-    if not asked or NONE in asked or graph.group_refused:
+    if not asked or NONE in asked:
+        if (config.table_copies or 1) == 1:
+            return whole
+        said = "--table-copies has no meaning where no table is divided: each worker holds all rows"
+        remedy = "Give --shard-tables too, or leave it out"
+        return Divided(None, graph.variables, (_refused(said, remedy),))
+    if graph.group_refused:
         return whole
     if config.workers.largest < 2:
         said = "--shard-tables changes nothing: one worker holds all rows of every table"
@@ -109,13 +115,18 @@ class _Asking:
     may_have: int | None
 
     @property
+    def copies(self) -> int:
+        """How many workers are to hold each row."""
+        return self.config.table_copies or 1
+
+    @property
     def tables(self) -> dict[str, RowTable]:
         return {table.name: table for table in self.found.tables}
 
     def shares(self, names: Iterable[str] | None = None) -> Shares:
         """Of all tables, or of some."""
         chosen = self.found.tables if names is None else [self.tables[name] for name in names]
-        return shares(Shardable(tuple(chosen), {}), self.graph.variables)
+        return shares(Shardable(tuple(chosen), {}), self.graph.variables, self.copies)
 
     def divided(self, names: Iterable[str], why: str) -> Divided:
         """The graph with these tables divided."""
@@ -124,11 +135,12 @@ class _Asking:
         shown = ", ".join(names[:NAMES]) + (
             f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
         )
+        twice = ", each row held by two" if self.copies > 1 else ""
         said = (
-            f"divided by row among the workers ({why}): {shown}; each of {workers} holds at most "
+            f"divided by row among the workers ({why}){twice}: {shown}; each of {workers} holds at most "
             f"{in_words(found.of_worker(workers))} of the state's {in_words(found.of_worker(1))}"
         )
-        graph = shard_tables(self.graph, [self.tables[name] for name in names])
+        graph = shard_tables(self.graph, [self.tables[name] for name in names], self.copies)
         graph = replace(graph, tables=replace(graph.tables, fewest=self._fewest(found)))
         told = Problem("tables-sharded", "warning", said, "--shard-tables none leaves them whole")
         return Divided(graph, tuple(found.divided(workers)), (told,))

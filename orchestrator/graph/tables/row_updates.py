@@ -1,9 +1,10 @@
-"""How does an update by row come to write this worker's block alone?
+"""How does an update by row come to write alone what this worker holds?
 
-Rule: of its indices those that fall into the block are kept, less the block's first row, and of its
-rows those that belong to them, in their order. A read of rows between gradients and update takes
-the nearest row of the block for one that isn't in it, since what follows is written to that row
-alone, and so not here. Who asks a table for its shape is told that of the whole.
+Rule: what a worker holds is one range of rows, behind the last of which comes the first: its own
+block and with copies those behind it. Of the indices those that fall into the range are kept, less
+its first row, and of the rows those that belong to them, in their order. A read of rows between
+gradients and update takes the nearest row of the range for one that isn't in it, since what follows
+is written to that row alone, and so not here. Who asks a table for its shape is told that of the whole.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ class UpdateWriter:
     Args:
         graph: before any change.
         number: of the part.
+        rows: how many the part has.
         row_shape: of the table.
 
     Attributes:
-        first, count: placeholders, int64 scalars, that say which block it is.
-        written: once it's written: what writes rows, and the tensor of those in the block.
+        first, count: placeholders, int64 scalars, that say which range it is.
+        written: once it's written: what writes rows, and the tensor of those that are held.
     """
 
-    def __init__(self, editor: Editor, graph: Graph, number: int, row_shape: Sequence[int]) -> None:
+    def __init__(
+        self, editor: Editor, graph: Graph, number: int, rows: int, row_shape: Sequence[int]
+    ) -> None:
         self._editor, self._graph, self._row_shape = editor, graph, row_shape
+        self._rows = rows
         self._scope = f"tables/{number}"
         self._names = 0
         self._kept: dict[Edge, tuple[Edge, Edge]] = {}
@@ -64,7 +69,7 @@ class UpdateWriter:
                 indices = self._graph.view.data[use.node][1]
                 self._editor.set_input(use.node, 1, self._nearest(indices))
             else:
-                self._keep_block(use)
+                self._keep_held(use)
         self.written = [
             (use, self._kept[use.indices][1])
             for use in part.updates
@@ -74,9 +79,9 @@ class UpdateWriter:
             if asks_for_shape(self._graph, name):
                 self._answer(name, edge)
 
-    # -- what falls into the block
+    # -- what falls into the range
 
-    def _keep_block(self, use: RowUse) -> None:
+    def _keep_held(self, use: RowUse) -> None:
         data = self._graph.view.data[use.node]
         definition, at = self._graph.definition(use.node), rows_input(self._graph, use)
         assert definition is not None
@@ -93,16 +98,16 @@ class UpdateWriter:
         self._editor.set_input(use.node, at, self._picked(flat, where, dtype))
 
     def _kept_of(self, indices: Edge) -> tuple[Edge, Edge]:
-        """Which of the indices fall into the block, and their rows in it."""
+        """Which of the indices fall into the range, and their rows in it."""
         if indices not in self._kept:
             dtype = self._graph.dtype(indices)
-            local = self._local(self._reshaped(indices, dtype, (-1,)), dtype)
-            inside = self._add(
-                "LogicalAnd",
-                [
-                    self._add("GreaterEqual", [local, self._number(0)], _T(_WIDE)),
-                    self._add("Less", [local, self.count], _T(_WIDE)),
-                ],
+            row = self._cast(self._reshaped(indices, dtype, (-1,)), dtype, _WIDE)
+            local = self._local(row)
+            # What is no row of the table is in nobody's range, or it would come round to a row
+            inside = self._all(
+                self._add("GreaterEqual", [row, self._number(0)], _T(_WIDE)),
+                self._add("Less", [row, self._number(self._rows)], _T(_WIDE)),
+                self._add("Less", [local, self.count], _T(_WIDE)),
             )
             places = self._add("Where", [inside], _T("bool"))
             where = self._reshaped(places, _WIDE, (-1,))
@@ -111,15 +116,27 @@ class UpdateWriter:
         return self._kept[indices]
 
     def _nearest(self, indices: Edge) -> Edge:
-        """The rows in the block, in the shape of the indices."""
+        """The rows in the range, in the shape of the indices."""
         dtype = self._graph.dtype(indices)
         last = self._add("Sub", [self.count, self._number(1)], _T(_WIDE))
-        below = self._add("Minimum", [self._local(indices, dtype), last], _T(_WIDE))
+        local = self._local(self._cast(indices, dtype, _WIDE))
+        below = self._add("Minimum", [local, last], _T(_WIDE))
         within = self._add("Maximum", [below, self._number(0)], _T(_WIDE))
         return self._cast(within, _WIDE, dtype)
 
-    def _local(self, indices: Edge, dtype: str) -> Edge:
-        return self._add("Sub", [self._cast(indices, dtype, _WIDE), self.first], _T(_WIDE))
+    def _local(self, row: Edge) -> Edge:
+        """How far behind the range's first row each one stands."""
+        behind = self._add("Sub", [row, self.first], _T(_WIDE))
+        before = self._add("Less", [behind, self._number(0)], _T(_WIDE))
+        round_ = self._add(
+            "Mul", [self._cast(before, "bool", _WIDE), self._number(self._rows)], _T(_WIDE)
+        )
+        return self._add("AddV2", [behind, round_], _T(_WIDE))
+
+    def _all(self, first: Edge, *others: Edge) -> Edge:
+        for other in others:
+            first = self._add("LogicalAnd", [first, other])
+        return first
 
     # -- what the whole is like
 

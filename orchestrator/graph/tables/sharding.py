@@ -3,8 +3,8 @@
 Rule: proto surgery on a graph that is ready to train, with its seams. Lookups take rows that are
 fed in place of the table, and positions in place of ids. All that stands between the lookups and
 the updates stays as it is and sees every row of the batch, so sums, clipping and whatever else is
-done with gradients give the same bits; an update writes only what falls into this worker's block.
-What is computed row by row over a whole table runs on the block, which is all that there is.
+done with gradients give the same bits; an update writes only what falls into this worker's range.
+What is computed row by row over a whole table runs on the range, which is all that there is.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ def find_shardable(graph: WorkerGraph) -> Shardable:
     return _found(editor.graph(ops), graph)
 
 
-def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
-    """The graph in which each worker holds a block of the rows of ``tables``, and which shows no
+def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable], copies: int = 1) -> WorkerGraph:
+    """The graph in which each worker holds a range of the rows of ``tables``, and which shows no
     summaries of them as a whole.
 
     Args:
         tables: some of ``find_shardable``'s.
+        copies: how many workers hold each row.
     """
     editor, ops = _opened(graph)
     chosen, targets = tuple(tables), [target.op for target in graph.targets]
@@ -76,8 +77,9 @@ def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
         for part in table.parts:
             lookups.write(len(parts), part)
             divided = _divided(editor, before, len(parts), table, part, targets)
-            parts.append(replace(divided, initial=_initial(before, graph.variables, part)))
-    sharded = ShardedTables(tuple(parts), lookups.reads(), drawn)
+            initial = _initial(before, graph.variables, part)
+            parts.append(replace(divided, initial=initial, copies=copies))
+    sharded = ShardedTables(tuple(parts), lookups.reads(), drawn, copies=copies)
     variables = tuple(
         replace(one, shape=(None, *(one.shape or ())[1:])) if one.name in sharded.members else one
         for one in graph.variables
@@ -109,7 +111,7 @@ def _divided(
     targets: Sequence[str],
 ) -> ShardedPart:
     """Change the variables of a part, and what updates them."""
-    updates = UpdateWriter(editor, graph, number, table.row_shape)
+    updates = UpdateWriter(editor, graph, number, part.rows, table.row_shape)
     updates.write(part)
     members = _members(part)
     for name in members:

@@ -1,7 +1,8 @@
 """What would a worker hold if each had some rows of every table, and how many workers does it take?
 
 Rule: counted as ``variables.memory`` counts. Every worker holds what can't be divided, and of each
-table, optimizer slots included, its block of rows; the one with most rows decides. A run is told of
+table, optimizer slots included, its block of rows and its copies of others'; the one with most rows
+decides. A run is told of
 the workers that its configuration asks for, and of the memory that it reserves for each, or else of
 what there is here.
 """
@@ -63,12 +64,14 @@ class Shares:
     Attributes:
         tables, wholes: the largest first.
         variables: of the whole graph; ``members`` the tables' rows, by the variables' names.
+        copies: how many workers hold each row.
     """
 
     tables: tuple[TableShare, ...]
     wholes: tuple[NoTable, ...]
     variables: tuple[Variable, ...]
     members: dict[str, int]
+    copies: int = 1
 
     def of_worker(self, workers: int) -> int:
         """Bytes of state that each of so many workers holds at most."""
@@ -95,25 +98,33 @@ class Shares:
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
+        twice = replace(self, copies=2)
         return {
             "tables": [asdict(table) for table in self.tables],
             "whole": [asdict(one) for one in self.wholes],
             "state_bytes": self.of_worker(1),
             "state_bytes_by_workers": {str(size): self.of_worker(size) for size in SIZES},
+            "state_bytes_by_workers_with_copies": {
+                str(size): twice.of_worker(size) for size in SIZES
+            },
         }
 
     def divided(self, workers: int) -> list[Variable]:
         """The variables as the one of so many workers holds them that has most rows."""
         return [
-            replace(one, shape=(-(-self.members[one.name] // workers), *(one.shape or ())[1:]))
+            replace(one, shape=(self._rows(one.name, workers), *(one.shape or ())[1:]))
             if one.name in self.members
             else one
             for one in self.variables
         ]
 
+    def _rows(self, name: str, workers: int) -> int:
+        rows = self.members[name]
+        return min(rows, self.copies * -(-rows // workers))
 
-def shares(found: Shardable, variables: Iterable[Variable]) -> Shares:
-    """What could be divided of a state that has these variables."""
+
+def shares(found: Shardable, variables: Iterable[Variable], copies: int = 1) -> Shares:
+    """What could be divided of a state that has these variables, each row held by so many."""
     every = {one.name: one for one in variables}
     members = {
         name: part.rows
@@ -127,6 +138,7 @@ def shares(found: Shardable, variables: Iterable[Variable]) -> Shares:
         tuple(sorted(wholes, key=_by_size)),
         tuple(every.values()),
         members,
+        copies,
     )
 
 
@@ -179,6 +191,7 @@ class Sharing:
             "divided_bytes": self.divided_bytes,
             "memory_bytes": self.memory_bytes,
             "enough_workers": self.enough_workers,
+            "copies": self.shares.copies,
         }
 
 
@@ -193,7 +206,7 @@ def memory_of_worker(config: RunConfig, memory: FreeMemory | None) -> int | None
 
 def sharing(graph: WorkerGraph, config: RunConfig, memory: FreeMemory | None) -> Sharing:
     """What dividing the tables would change."""
-    found = shares(find_shardable(graph), graph.variables)
+    found = shares(find_shardable(graph), graph.variables, config.table_copies or 1)
     workers, gpu = config.workers.largest, config.workers.gpus > 0
     each = memory_of_worker(config, memory)
     enough = None if each is None else found.smallest_group(each, gpu=gpu)

@@ -51,7 +51,8 @@ def joint_problems(reads: Iterable[PartRead]) -> list[str]:
     """What's wrong with the pieces that were read in parts; empty where nothing is.
 
     Args:
-        reads: of all readers; the same part may be there more than once.
+        reads: of all readers. The same part may be there more than once, and has to be the same
+            bytes then.
     """
     by_piece: dict[tuple[str, int, BundleTensor], set[PartRead]] = {}
     for read in reads:
@@ -67,7 +68,10 @@ def joint_problems(reads: Iterable[PartRead]) -> list[str]:
 
 def _problem(piece: BundleTensor, parts: list[PartRead]) -> str:
     crc = end = 0
+    known: dict[tuple[int, int], int] = {}
     for part in parts:
+        if known.setdefault((part.start, part.end), part.crc32c) != part.crc32c:
+            return f"fails its checksum: of bytes {part.start} to {part.end} two have read others"
         if part.end <= end and part.start < end:
             continue  # a second copy of what counts already
         if part.start != end:

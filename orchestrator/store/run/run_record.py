@@ -60,6 +60,10 @@ class RunRecord(BaseModel):
     """The tables that are divided among workers since the run's first start, by name; in versions
     that knew nothing of it, none.
     """
+    table_copies: int = 1
+    """How many workers hold each row of a divided table since the run's first start; in versions
+    that knew nothing of it, one.
+    """
     proof: Proved | None = None
     """What the proof before the first step gave; None where there was none."""
     config: dict[str, Any] = Field(default_factory=dict)

@@ -76,8 +76,7 @@ class HostGroup:
         self._dealing = Dealing(1, options.batches_per_step)
         self._in_graph = InGraph()
         self._rows = TableRows(graph.tables, runner, self._in_graph, self.written)
-        self._agreed = False
-        self._level = False
+        self._agreed = self._level = False
         self._kept = KeptWork(options.batches_per_step)
         self.clock = StepClock()
 
@@ -192,6 +191,11 @@ class HostGroup:
         self._kept.forget()
         self._rows.hold(state)
 
+    def rows_moved(self, share: tuple[int, int]) -> None:
+        """See ``Group.rows_moved``."""
+        self._kept.drop_begun()
+        self._rows.moved(share)
+
     def close(self) -> None:
         """See ``Group.close``."""
         self._meeting.close()
@@ -228,12 +232,9 @@ class HostGroup:
         Args:
             wanted: the slots to contribute, None for all that this rank serves.
         """
-        # Only a first round can be kept over a break: later ones depend on its result
-        mine = (
-            Contribution(Accumulator(self.batches_per_step))
-            if number
-            else self._kept.contribution(run, wanted)
-        )
+        mine = Contribution(Accumulator(self.batches_per_step))
+        if number == 0:  # only that can be kept over a break: later rounds depend on its result
+            mine = self._kept.contribution(run, wanted)
         summaries: dict[str, float] = {}
         for place, batch in enumerate(run.batches):
             slot = batch.number - run.first

@@ -137,6 +137,10 @@ class KeptWork:
         self._computed = self._begun = None
         self._done = (begun.place, result)
 
+    def drop_begun(self) -> None:
+        """The run that was begun can't be applied any more; what was computed for it stays."""
+        self._begun = None
+
     def forget(self) -> None:
         """Keep nothing: the state isn't the one that these runs were taken from."""
         self._computed = self._begun = self._done = None

@@ -50,6 +50,7 @@ class TableRows:
         self._tables, self._runner, self._in_graph = tables, runner, in_graph
         self._written = written
         self._holding: tuple[int, int] | None = None
+        """Rank and world size; None where no rows have come yet."""
         self._agreement = Agreement()
 
     def hold(self, state: State) -> None:
@@ -57,7 +58,13 @@ class TableRows:
         self._holding = state.share
         self._agreement.begin(state.reads)
         if self._written is not None:
-            self._written.begin(state.share)
+            self._written.begin(state.share or (0, 1))
+
+    def moved(self, share: tuple[int, int]) -> None:
+        """What is held now are the rows of that rank of so many."""
+        self._holding = share
+        if self._written is not None:
+            self._written.begin(share)
 
     def agree(self, mesh: Collectives) -> None:
         """Compare what the ranks have read together. Raises CorruptCheckpoint, PeerLost."""
@@ -104,9 +111,14 @@ class TableRows:
 
     def _must_hold(self, mesh: Collectives) -> None:
         place, held = (mesh.rank, mesh.world_size), self._holding
-        if held is not None and held != place:
+        if held != place:
+            of = (
+                "no table rows"
+                if held is None
+                else f"the table rows of rank {held[0]} of {held[1]}"
+            )
             raise GraphRefused(
-                f"this worker holds the table rows of rank {held[0]} of {held[1]} and is rank {place[0]} of {place[1]} now",
+                f"this worker holds {of} and is rank {place[0]} of {place[1]} now",
                 remedy="Give it the rows of its rank before the next step",
             )
         few = [part for part in self._tables.parts if part.rows < mesh.world_size]
@@ -119,9 +131,9 @@ class TableRows:
     def _block(self, mesh: Collectives) -> dict[str, np.ndarray]:
         fed = {}
         for part in self._tables.parts:
-            first, end = part.block(mesh.rank, mesh.world_size)
-            fed[part.first] = np.array(first, np.int64)
-            fed[part.count] = np.array(end - first, np.int64)
+            blocks = part.held(mesh.rank, mesh.world_size)
+            fed[part.first] = np.array(blocks[0][0], np.int64)
+            fed[part.count] = np.array(sum(end - first for first, end in blocks), np.int64)
         return fed
 
     def _drawn(self, session: LiveSession, run: StepRun) -> StepRun:
@@ -184,7 +196,7 @@ class TableRows:
         reads: Sequence[TableRead],
         wanted: Sequence[np.ndarray],
     ) -> list[np.ndarray]:
-        """The rows of this rank's block that anybody wants."""
+        """The rows that anybody wants of those that this rank owns, which lie first."""
         feeds = {}
         for read, numbers in zip(reads, wanted, strict=True):
             first, end = self._tables.parts[read.part].block(mesh.rank, mesh.world_size)

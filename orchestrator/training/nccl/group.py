@@ -143,6 +143,9 @@ class NcclGroup:
     def forget(self, state: State) -> None:
         """Nothing is kept between two runs."""
 
+    def rows_moved(self, share: tuple[int, int]) -> None:
+        """Tables are whole here."""
+
     def close(self) -> None:
         """See ``Group.close``."""
         self._meeting.close()

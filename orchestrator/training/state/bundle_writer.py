@@ -22,7 +22,7 @@ from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.training.state.bundle_keys import checkpoint_keys
 from orchestrator.training.state.changed_part import changed_in_memory
 from orchestrator.training.state.session_rows import BytesOfRows, Rows, SessionRows
-from orchestrator.training.state.state import ENTRY_PREFIX, State
+from orchestrator.training.state.state import ENTRY_PREFIX, State, share_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory
     that they're of; or of a save of changed rows.
 
     Args:
-        state, graph, prefix: as for ``bundle_contents``; ``state.share`` says whose rows they are.
+        state, graph, prefix: as for ``bundle_contents``, of the tables what ``own_part`` gives;
+            ``state.share`` says whose rows they are.
 
     Raises:
         OutputError: the rows aren't those of that rank.
@@ -68,19 +69,32 @@ def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory
     some = state.changed or {}
     rest = {name: array for name, array in state.arrays.items() if name not in some}
     tensors = [in_memory(item) for item in stored_tensors(replace(state, arrays=rest), graph)]
-    return BundleInMemory(prefix, [*tensors, *changed_in_memory(state, graph)], *state.share)
+    return BundleInMemory(prefix, [*tensors, *changed_in_memory(state, graph)], *share_of(state))
 
 
 def own_part(state: State, graph: WorkerGraph, *, rest: bool) -> State:
-    """What a rank writes of a checkpoint that all ranks write.
+    """What a rank writes of a checkpoint that all ranks write: of its rows those that it owns, not
+    its copies of others'.
 
     Args:
         rest: it sees to what isn't sharded, too.
     """
-    if rest:
+    if not graph.tables:
         return state
-    rows = {name: array for name, array in state.arrays.items() if name in graph.tables.members}
-    return replace(state, arrays=rows)
+    arrays, live = {}, {}
+    for part in graph.tables.parts:
+        first, last = part.block(*share_of(state))
+        for name in part.members:
+            if name in (state.changed or ()):
+                arrays[name] = state.arrays[name]
+            elif name in state.arrays:
+                arrays[name] = state.arrays[name][: last - first]
+            elif state.live is not None and name in state.live.rows:
+                live[name] = state.live.rows[name].foremost(last - first)
+    if rest:
+        arrays = {**state.arrays, **arrays}
+    still = state.live and replace(state.live, rows=live)
+    return replace(state, arrays=arrays, live=still)
 
 
 def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
@@ -96,8 +110,8 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
             if part is None:
                 variables.append(item)
             # Of a table with fewer rows than ranks some have none
-            elif state.share[1] == 1 or value.size:
-                variables.append(_rows(item, part, state.share))
+            elif share_of(state)[1] == 1 or value.size:
+                variables.append(_rows(item, part, share_of(state)))
     entries = [
         Stored(entry.key, entry.slice_spec, entry.dtype, state.arrays[ENTRY_PREFIX + entry.key])
         for entry in graph.saver_entries

@@ -16,7 +16,7 @@ from orchestrator.store.bundle.in_memory import TensorInMemory
 from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.slice_keys import extents_of_spec
 from orchestrator.training.state.bundle_keys import checkpoint_keys
-from orchestrator.training.state.state import State
+from orchestrator.training.state.state import State, share_of
 
 
 def changed_in_memory(state: State, graph: WorkerGraph) -> list[TensorInMemory]:
@@ -41,7 +41,7 @@ def changed_in_memory(state: State, graph: WorkerGraph) -> list[TensorInMemory]:
         if told:
             values = [np.ascontiguousarray(value) for _, value in told]
             tensors += changed_tensors(
-                *(state.share[0], key, values[0].dtype.name, shapes[key]),
+                *(share_of(state)[0], key, values[0].dtype.name, shapes[key]),
                 np.concatenate([rows for rows, _ in told]),
                 [value.reshape(-1).view(np.uint8).data for value in values],
             )
@@ -54,10 +54,11 @@ def _numbered(
     """The rows' numbers in the whole tensor, and its shape."""
     assert state.changed is not None
     rows, value = state.changed[variable.name], state.arrays[variable.name]
-    first, end = part.block(*state.share)
+    rank, ranks = share_of(state)
+    first, end = part.block(rank, ranks)
     if len(value) != len(rows) or (len(rows) and not 0 <= rows[0] <= rows[-1] < end - first):
         raise OutputError(
-            f"{variable.name}: rank {state.share[0]} of {state.share[1]} holds {end - first} rows and none of others",
+            f"{variable.name}: rank {rank} of {ranks} holds {end - first} rows and none of others",
             remedy="Nothing was saved; a later save is a full one",
         )
     whole, extents = extents_of_spec(variable.slice_spec)

@@ -7,11 +7,11 @@ begins with the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.graph.worker_tables import FirstRows
+from orchestrator.graph.worker_tables import Block, FirstRows
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.state.session_rows import Rows
 
@@ -23,32 +23,50 @@ def make_rows(
     session: LiveSession,
     first: FirstRows,
     rows: int,
-    block: Rows,
-    begin: int,
+    held: Rows,
+    blocks: Sequence[Block],
     start: int,
     known: Mapping[str, Rows],
 ) -> None:
-    """Set rows ``start`` and all behind it of a block.
+    """Set row ``start`` of a variable and all behind it that a rank holds.
 
     Args:
         session: in which nothing has been drawn yet for this variable.
         rows: of the whole variable.
-        block: the rank's rows; its first one is row ``begin`` of the variable.
-        known: blocks of other variables of the same rows.
+        held: the rank's rows, block by block.
+        blocks: which rows those are.
+        known: what is held of other variables, of the same rows.
 
     Raises:
         tf.errors.OpError: the initialiser failed.
     """
-    end = begin + len(block)
-    row_bytes = max(1, block.nbytes // max(1, len(block)))
+    row_bytes = max(1, held.nbytes // max(1, len(held)))
     portion = max(1, PORTION_BYTES // row_bytes)
-    for low in range(0 if first.draws else begin + start, end, portion):
-        # To the portion's own end where rows are drawn: how many are asked for at once changes them
-        high = min(low + portion, rows if first.draws else end)
-        made = _made(session, first, block.dtype, low, high, begin, known)
-        own_low, own_high = max(low, begin + start), min(high, end)
-        if own_low < own_high:
-            block[own_low - begin : own_high - begin] = made[own_low - low : own_high - low]
+    if first.draws:
+        last = max(end for _, end in blocks)
+        for low in range(0, last, portion):
+            # To the portion's own end: how many are asked for at once changes them
+            high = min(low + portion, rows)
+            made = _made(session, first, held.dtype, low, high, slice(0), known)
+            for begin, end, at in _placed(blocks, max(low, start), high):
+                held[at : at + end - begin] = made[begin - low : end - low]
+        return
+    for begin, end, at in _placed(blocks, start, rows):
+        for low in range(begin, end, portion):
+            place = slice(at + low - begin, at + min(low + portion, end) - begin)
+            high = min(low + portion, end)
+            held[place] = _made(session, first, held.dtype, low, high, place, known)
+
+
+def _placed(blocks: Sequence[Block], low: int, high: int) -> Iterator[tuple[int, int, int]]:
+    """Of each block the rows from ``low`` up to ``high``: the first, the one behind the last, and
+    where they lie.
+    """
+    at = 0
+    for begin, end in blocks:
+        if max(begin, low) < min(end, high):
+            yield max(begin, low), min(end, high), at + max(begin, low) - begin
+        at += end - begin
 
 
 def _made(
@@ -57,7 +75,7 @@ def _made(
     dtype: np.dtype,
     low: int,
     high: int,
-    begin: int,
+    place: slice,
     known: Mapping[str, Rows],
 ) -> np.ndarray:
     fed: dict[str, np.ndarray] = {}
@@ -69,7 +87,7 @@ def _made(
         kind = graph.get_tensor_by_name(tensor).dtype.as_numpy_dtype
         fed[tensor] = np.full((high - low, *shape), number, kind)
     for tensor, name in first.reads:
-        fed[tensor] = known[name][low - begin : high - begin]
+        fed[tensor] = known[name][place]
     if first.value in fed:
         return np.asarray(fed[first.value], dtype)
     (made,) = session.callable((), [first.value], list(fed))(*fed.values())

@@ -99,7 +99,7 @@ def _make_rows(
     session = LiveSession(imported, options)
     try:
         for part in graph.tables.parts:
-            begin, _ = rows.block(part)
+            held = rows.blocks(part)
             for name, first in zip(part.members, part.initial, strict=True):
                 if name not in blocks.had:
                     continue
@@ -107,7 +107,7 @@ def _make_rows(
                     remedy = "Resume once without --shard-tables, where a worker has room for all rows, and go on from what that saves"
                     raise _lacking(prefix, [every[name]], remedy)
                 block, known = blocks.rows[name], blocks.rows
-                make_rows(session, first, part.rows, block, begin, blocks.had[name], known)
+                make_rows(session, first, part.rows, block, held, blocks.had[name], known)
     except tf.errors.OpError as error:
         raise GraphMismatch.from_cause(
             "the initialiser of rows that the checkpoint lacks failed",

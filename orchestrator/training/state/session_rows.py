@@ -101,12 +101,21 @@ class SessionRows:
             self._calls.put(numbers, np.ascontiguousarray(values, self.dtype))
             MOVED.add(values.nbytes)
 
-    def portions(self, portion_bytes: int | None = None) -> Iterator[tuple[int, int]]:
-        """The first row of each portion, and the one behind its last."""
+    def foremost(self, rows: int) -> SessionRows:
+        """The first of them, where they lie."""
+        return SessionRows(self._calls, (rows, *self.shape[1:]), self.dtype, self._stillness)
+
+    def portions(
+        self, portion_bytes: int | None = None, within: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """The first row of each portion, and the one behind its last; of all rows, or of those
+        ``within`` a first one and the one behind the last.
+        """
+        begin, end = within or (0, len(self))
         row_bytes = prod(self.shape[1:]) * self.dtype.itemsize + _NUMBER_BYTES
         at_once = max(1, (portion_bytes or PORTION_BYTES) // row_bytes)
-        for low in range(0, len(self), at_once):
-            yield low, min(low + at_once, len(self))
+        for low in range(begin, end, at_once):
+            yield low, min(low + at_once, end)
 
     def _numbers(self, rows: slice) -> np.ndarray:
         low, high, stride = rows.indices(len(self))

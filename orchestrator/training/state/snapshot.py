@@ -128,18 +128,34 @@ class Snapshot:
         for name, values in feeds.items():
             session.run(self._imported.get_operation_by_name(name), values)
 
-    def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
+    def read_all(
+        self, session: LiveSession, without: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
         """Copies of every variable that was ever set, and of the saver's other entries
         (``entry:KEY``).
+
+        Args:
+            without: variables that aren't wanted.
         """
         read: dict[str, np.ndarray] = {}
-        for names in self._read_in_turn():
+        for names in self._read_in_turn(without):
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
     def _read_in_turn(self, without: Collection[str] = ()) -> list[list[str]]:
         sizes = {name: self._sizes.get(name, 0) for name in self._present if name not in without}
         return _portions(sizes, COPY_BYTES)
+
+    def look(self, session: LiveSession, name: str) -> np.ndarray:
+        """A variable of numbers, in its own memory, which the next step writes to."""
+        (value,) = self._reading(session, [name])()
+        return np.asarray(value)
+
+    def put(self, session: LiveSession, name: str, array: np.ndarray) -> None:
+        """Set one variable, which may never have been set. Raises GraphMismatch."""
+        self.assign(session, {name: array})
+        self._sizes[name] = array.nbytes
+        self._present = list(dict.fromkeys((*self._present, name)))
 
     @property
     def rows_bytes(self) -> tuple[int, int]:

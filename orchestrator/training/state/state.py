@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import google_crc32c
 import numpy as np
 
+from orchestrator.errors import OutputError
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.training.state.session_rows import LiveRows, Rows, flat_portions
@@ -36,7 +37,8 @@ class State:
         phase: with several train operations, how many runs of the cycle are done; 0 except after a
             failure within a cycle.
         share: rank and world size of which the rows of sharded tables are
-            (``ShardedPart.block``); nothing else in ``arrays`` depends on it.
+            (``ShardedPart.held``); nothing else in ``arrays`` depends on it. None where they aren't
+            there.
         reads: what was read of a checkpoint's pieces that the ranks have read together, each a part,
             and that they compare before they train on it; nothing where it comes from elsewhere.
         placed: bytes by variable of what the session has already, since it was read straight into
@@ -49,7 +51,7 @@ class State:
     step: int
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     phase: int = 0
-    share: tuple[int, int] = (0, 1)
+    share: tuple[int, int] | None = (0, 1)
     reads: tuple[PartRead, ...] = ()
     placed: Mapping[str, int] = field(default_factory=dict)
     live: LiveRows | None = None
@@ -64,6 +66,16 @@ class State:
     def values(self) -> Mapping[str, Rows]:
         """``arrays``, and the rows that weren't copied."""
         return self.arrays if self.live is None else {**self.arrays, **self.live.rows}
+
+
+def share_of(state: State) -> tuple[int, int]:
+    """Whose rows of divided tables it holds. Raises OutputError where it's nobody's."""
+    if state.share is None:
+        raise OutputError(
+            "this worker holds no rows of the divided tables",
+            remedy="Nothing was saved; the next save tries again",
+        )
+    return state.share
 
 
 @dataclass(frozen=True)

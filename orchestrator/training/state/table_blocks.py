@@ -1,7 +1,8 @@
 """Which rows of a checkpoint's tables does this rank take, and where do the others' stay?
 
-Rule: of each variable and slot of a divided table the rank's own block is read, by range, from where
-the checkpoint lies, to where it's for, some rows at a time; nothing of the others' comes here. What a
+Rule: of each variable and slot of a divided table the blocks that the rank holds are read, by range,
+from where the checkpoint lies, to where they're for, some rows at a time; nothing of the others'
+comes here. Each block is read by itself, so that all who hold it read the same bytes. What a
 checkpoint lacks is told, and made by ``first_rows``.
 """
 
@@ -54,9 +55,9 @@ class StoredRows:
         """Reads rows of its tensors."""
         return RowReader(self.index, self.files) if self.folded is None else self.folded
 
-    def block(self, part: ShardedPart) -> Block:
-        """The rows of a part that are wanted."""
-        return part.block(*self.share)
+    def blocks(self, part: ShardedPart) -> tuple[Block, ...]:
+        """The rows of a part that are wanted, as they are to lie."""
+        return part.held(*self.share)
 
 
 @dataclass
@@ -64,9 +65,10 @@ class Blocks:
     """What was read.
 
     Attributes:
-        rows: variable to its rows of the block; those that the checkpoint lacks aren't set.
+        rows: variable to its rows of the blocks; those that the checkpoint lacks aren't set.
         missing: variables of which the checkpoint has nothing.
-        had: variable to how many of its block's rows the checkpoint has, where it lacks some.
+        had: variable to how many of all its rows the checkpoint has, where it lacks some of the
+            blocks'.
         reads: what was read of pieces that the ranks read together.
     """
 
@@ -77,7 +79,7 @@ class Blocks:
 
 
 def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading, room: Room) -> Blocks:
-    """The rank's block of each variable of the graph's divided tables.
+    """The rank's blocks of each variable of the graph's divided tables.
 
     Args:
         room: asked for each in turn.
@@ -92,20 +94,24 @@ def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading, room: 
     keys = checkpoint_keys(graph)
     blocks = Blocks()
     for part in graph.tables.parts:
-        first, end = stored.block(part)
+        held = stored.blocks(part)
         for name in part.members:
             variable = every[name]
             key = loading.stored(keys[name])
             tensor = None if name in loading.anew else stored.index.entries.get(key)
             place = _Place.of(part, variable, tensor, grown=name in loading.grown)
-            rows = room(name, (end - first, *place.row_shape), _dtype(variable))
-            there = max(0, min(end, place.rows) - first)
+            count = sum(end - first for first, end in held)
+            rows = room(name, (count, *place.row_shape), _dtype(variable))
+            at = 0
+            for first, end in held:
+                there = max(0, min(end, place.rows) - first)
+                if tensor is not None and there:
+                    blocks.reads += _read_some(reader, key, place, rows, (at, at + there), first)
+                at += end - first
             if tensor is None:
                 blocks.missing.add(name)
-            elif there:
-                blocks.reads += _read_some(reader, key, place, rows, there, first)
-            if there < end - first:
-                blocks.had[name] = there
+            if any(end > place.rows for _, end in held):
+                blocks.had[name] = place.rows
             blocks.rows[name] = rows
     return blocks
 
@@ -154,21 +160,20 @@ class _Place:
 
 
 def _read_some(
-    reader: RowReader | Folded, key: str, place: _Place, rows: Rows, there: int, first: int
+    reader: RowReader | Folded, key: str, place: _Place, rows: Rows, at: Block, first: int
 ) -> list[PartRead]:
-    """Sets the first ``there`` rows of a block that begins at the variable's row ``first``."""
+    """Sets the rows of ``at``, of which the first is the variable's row ``first``."""
+    begin, end = at
     if not isinstance(rows, SessionRows):
-        return _read(reader, key, place, rows[:there], first)
+        return _read(reader, key, place, rows[begin:end], first)
     buffer: np.ndarray | None = None
     reads: list[PartRead] = []
-    for low, high in rows.portions(READ_BYTES):
-        if low >= there:
-            break
+    for low, high in rows.portions(READ_BYTES, at):
         if buffer is None:
             buffer = aligned((high - low, *rows.shape[1:]), rows.dtype)
-        portion = buffer[: min(high, there) - low]
-        reads += _read(reader, key, place, portion, first + low)
-        rows[low : low + len(portion)] = portion
+        portion = buffer[: high - low]
+        reads += _read(reader, key, place, portion, first + low - begin)
+        rows[low:high] = portion
     return checked(reads)
 
 

@@ -117,13 +117,18 @@ class WrittenRows:
         for place in places[places.index(over) + 1 :]:
             for tensor, bits in self._since[place].items():
                 kept[tensor] = kept[tensor] | bits if tensor in kept else bits
-        found = {member: self._numbers(member, kept) for member in self._of}
+        found = {member: self._owned(member, kept) for member in self._of}
         self._since = {over: kept, save: {}}
         return found
 
     def _rows(self, member: str) -> int:
+        return sum(end - first for first, end in self._parts[member].held(*self._share))
+
+    def _owned(self, member: str, bits: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Without copies of others' rows, which lie behind its own."""
         first, end = self._parts[member].block(*self._share)
-        return end - first
+        numbers = self._numbers(member, bits)
+        return numbers[: np.searchsorted(numbers, end - first)]
 
     def _numbers(self, member: str, bits: Mapping[str, np.ndarray]) -> np.ndarray:
         told = [bits[tensor] for tensor in self._of[member] if tensor in bits]

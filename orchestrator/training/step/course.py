@@ -33,7 +33,8 @@ class Course:
         step: the last finished global step.
         phase: runs of the next step's cycle that are done already.
         position: batches that the whole group has consumed.
-        share: rank and world size of which the rows of divided tables are.
+        share: rank and world size of which the rows of divided tables are; None where there are
+            none.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Course:
         self._cycle = graph.cycle
         self._dealing = Dealing(1, options.batches_per_step)
         self.step, self.phase, self.position = 0, 0, 0
-        self.share = (0, 1)
+        self.share: tuple[int, int] | None = (0, 1)
 
     @property
     def turns(self) -> tuple[int, ...]:

@@ -145,6 +145,11 @@ class Group(Protocol):
         counts no more.
         """
 
+    def rows_moved(self, share: tuple[int, int]) -> None:
+        """The rows of divided tables are about to be those of that rank of so many, of the same
+        state: what was begun with the old ones is never applied.
+        """
+
     def close(self) -> None:
         """Leave, and end the session."""
 
@@ -239,6 +244,9 @@ class Alone:
 
     def forget(self, state: State) -> None:
         """Nothing is kept between two steps."""
+
+    def rows_moved(self, share: tuple[int, int]) -> None:
+        """Tables are whole here."""
 
     def close(self) -> None:
         """End the session."""

@@ -146,3 +146,41 @@ def test_auto_and_none_stand_alone() -> None:
     for word in ("auto", "none"):
         with pytest.raises(ValueError, match="stand alone"):
             RunConfig(source="a", shard_tables=[word, "table"])
+
+
+def test_copies_are_counted_in_what_each_worker_holds_and_in_how_many_it_takes(room: Path) -> None:
+    graph = planned(room / "asked.meta", [])
+    assert graph.whole is not None
+    found, variables = find_shardable(graph.whole), graph.whole.variables
+    once, twice = (shares(found, variables, copies) for copies in (1, 2))
+    assert twice.of_worker(1) == twice.of_worker(2) == once.of_worker(1)
+    assert twice.of_worker(4) == once.of_worker(2)
+    room_of_two = once.host_bytes(2, gpu=False)
+    assert once.smallest_group(room_of_two, gpu=False) == 2
+    assert twice.smallest_group(room_of_two, gpu=False) == 4
+
+    made = planned(
+        *(room / "asked.meta", "auto"),
+        workers={"count": 4, "memory_bytes": room_of_two},
+        table_copies=2,
+    )
+    assert made.worker_graph is not None
+    assert (made.worker_graph.tables.copies, made.worker_graph.tables.fewest) == (2, 4)
+    assert "each row held by two" in only(made, "tables-sharded").message
+
+
+@pytest.mark.parametrize("asked", [[], "none"])
+def test_copies_of_tables_that_are_not_divided_are_refused(room: Path, asked: Any) -> None:
+    found = planned(room / "asked.meta", asked, table_copies=2)
+
+    problem = only(found, "not-shardable")
+    assert found.worker_graph is None
+    assert "--table-copies has no meaning" in problem.message
+    assert "--shard-tables" in problem.remedy
+    assert planned(room / "asked.meta", asked, table_copies=1).worker_graph is not None
+
+
+def test_copies_are_one_or_two() -> None:
+    for copies in (0, 3):
+        with pytest.raises(ValueError, match="1 or 2"):
+            RunConfig(source="a", table_copies=copies)
