@@ -71,7 +71,7 @@ class Trainer:
         self._group: Group = open_group(
             graph, self._imported, options, self._runner, secret, self._writing
         )
-        self._copy = SaveCopy(self._imported, graph, self._snapshot, options, self._group.written)
+        self._copy = SaveCopy(self._snapshot, options, self._group.written)
         self._inputs = LiveInputs(graph, self._imported, options)
         self._course = Course(graph, options, self._group, self._snapshot)
         self.rows = HeldRows(graph, self._snapshot, self._group, self._course, self._writing)

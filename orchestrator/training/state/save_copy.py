@@ -2,24 +2,20 @@
 
 Rule: everything, into memory that the last copy was in; where there's no room for a copy, rows of
 divided tables stay where they lie (``saving``). For a save of changed rows of what is written by
-row those rows alone: they are gathered where they lie, through two nodes that are added for each
-variable, so that neither time nor memory goes into the others.
+row those rows alone: they are gathered where they lie, so that neither time nor memory goes into the
+others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from orchestrator.graph.worker_graph import Variable, WorkerGraph
-from orchestrator.store.objects.traffic import MOVED
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
-from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, tf, v1
 from orchestrator.training.state.saving import values_for_save
-from orchestrator.training.state.session_rows import LiveRows
+from orchestrator.training.state.session_rows import LiveRows, Stillness
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.written_rows import Save, WrittenRows, unknown
 
@@ -28,27 +24,14 @@ class SaveCopy:
     """Copies of the variables of one imported graph.
 
     Args:
-        imported: the imported TensorFlow graph; nodes are added to it.
         options: of the training.
         written: which rows were written; None where no save of changed rows will be made.
     """
 
     def __init__(
-        self,
-        imported: Any,
-        graph: WorkerGraph,
-        snapshot: Snapshot,
-        options: TrainingOptions,
-        written: WrittenRows | None,
+        self, snapshot: Snapshot, options: TrainingOptions, written: WrittenRows | None
     ) -> None:
         self._snapshot, self._options, self._written = snapshot, options, written
-        members = written.members if written is not None else frozenset()
-        with imported.as_default(), v1.name_scope("tfresume/rows/"), tf.control_dependencies(None):
-            self._gathered = {
-                variable.name: _gathered(imported, variable)
-                for variable in graph.variables
-                if variable.name in members
-            }
 
     def take(
         self, session: LiveSession, spec: GroupSpec | None, save: Save, over: Save | None
@@ -69,20 +52,7 @@ class SaveCopy:
             return *values_for_save(self._snapshot, session, self._options, spec), None
         arrays = self._snapshot.copy_all(session, rows)
         for name, numbers in rows.items():
-            feed, fetch = self._gathered[name]
-            (value,) = session.callable((), (fetch,), (feed,))(numbers)
-            arrays[name] = np.asarray(value)
-            MOVED.add(arrays[name].nbytes)
+            found = self._snapshot.rows.rows(session, name, Stillness())
+            if found is not None:
+                arrays[name] = found.numbered(numbers)
         return arrays, None, rows
-
-
-def _gathered(imported: Any, variable: Variable) -> tuple[str, str]:
-    """The tensor that takes numbers of rows, and the one that gives those."""
-    op, dtype = imported.get_operation_by_name(variable.name), tf.as_dtype(variable.dtype)
-    with imported.colocate_with(op):
-        numbers = v1.placeholder(tf.int64, [None], name="numbers")
-        if variable.kind == "ref":
-            value = tf.gather(op.outputs[0], numbers, axis=0)
-        else:
-            value = gen_resource_variable_ops.resource_gather(op.outputs[0], numbers, dtype)
-    return numbers.name, value.name

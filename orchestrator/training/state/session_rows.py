@@ -88,7 +88,10 @@ class SessionRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        numbers = self._numbers(rows)
+        return self.numbered(self._numbers(rows))
+
+    def numbered(self, numbers: np.ndarray) -> np.ndarray:
+        """A copy of the rows of these numbers, int64 ``[n]``."""
         values = self._stillness.read(lambda: self._calls.take(numbers))
         MOVED.add(values.nbytes)
         return values
