@@ -39,6 +39,8 @@ class SimState:
     position: int
     chain: int
     share: tuple[int, int] = field(default=(0, 1), compare=False)
+    live: None = field(default=None, compare=False)
+    """All of it is copied."""
 
     @property
     def size_bytes(self) -> int:
