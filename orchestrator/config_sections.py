@@ -35,7 +35,9 @@ class WorkersConfig(Section):
     gpus: Annotated[float, Field(ge=0), Unit("GPUs")] = 0
     """GPUs that Ray reserves for each worker; a fraction shares one GPU."""
     memory_bytes: Annotated[int, Field(ge=0), Unit("bytes")] | None = None
-    """Memory that Ray reserves for each worker. Default: no reservation."""
+    """Memory that Ray reserves for each worker; a save that would go beyond it sends rows of divided
+    tables from where they lie. Default: no reservation.
+    """
 
     @model_validator(mode="after")
     def _ordered(self) -> WorkersConfig:

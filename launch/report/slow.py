@@ -22,7 +22,7 @@ _WORDS = {
     "compute": "computing",
     "exchange": "exchanging, and waiting for the slowest",
     "apply": "applying",
-    "save": "copying the state for saves",
+    "save": "copying the state for saves, or sending it",
     "other": "between two steps",
 }
 _CLASSES = {"save": "save_part"}

@@ -183,7 +183,7 @@ class StepsTimed(JournalEvent):
         step: the last global step that all workers have finished.
         ranks: rank to seconds a step by part: ``input`` (waiting for batches), ``compute``,
             ``exchange`` (with the wait for the slowest rank), ``apply``, ``save`` (copying the
-            state), ``other`` (between two steps), and ``all`` of them together.
+            state, or sending it where a copy has no room), ``other`` (between two steps), and ``all`` of them together.
     """
 
     WORD: ClassVar[str] = "step_times"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
@@ -132,6 +134,25 @@ def test_save_that_moves_is_waited_for_and_one_that_does_not_has_failed() -> Non
         if action.event.word == "save_failed"
     ]
     assert "nothing has moved in w0001" in failed[0]["reason"]
+
+
+@pytest.mark.parametrize(("doing", "skipped"), [(ev.Doing.SAVING, False), (ev.Doing.IDLE, True)])
+def test_save_that_the_group_stands_still_for_makes_no_later_one_be_skipped(
+    doing: ev.Doing, skipped: bool
+) -> None:
+    """With saves at 8, 16 and 24 and four seconds for each, all but the first were skipped."""
+    driver = Driver(count=2, save_steps=4, until=8).training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    assert driver.run.saves.in_flight is not None
+    driver.wait(10.0, *driver.idle("w0001", "w0002", doing=doing, moved_bytes=1))
+    assert ("save_skipped" in driver.notes()) is skipped
+    assert driver.run.granted_end == (8 if skipped else 7)
+    if not skipped:
+        driver.tell(written(driver, "w0001", 4), ev.SaveChecked("w0002", 1, 4, {"v": 1}, 4))
+        driver.tell(ev.Committed(1, 4))
+        driver.step(5, "w0001", "w0002")
+        assert driver.run.saves.in_flight is not None
+        assert driver.run.saves.in_flight.step == 8
 
 
 def test_writer_that_is_busy_has_not_failed_and_is_asked_again() -> None:

@@ -20,13 +20,14 @@ from tests.simulation.world import World
 
 @dataclass(frozen=True)
 class PartFaults:
-    """Probabilities for each part: that its rank dies before it has told, that it's told late, and
-    that it's told twice.
+    """Probabilities for each part: that its rank dies before it has told, that it's told late, that
+    it's told twice, and that its rank stands still until it's written, since a copy has no room.
     """
 
     lost: float = 0.0
     late: float = 0.0
     doubled: float = 0.0
+    still: float = 0.0
 
 
 LATE_S = 8.0
@@ -61,6 +62,7 @@ class PartedWorld(World):
     def __init__(self, *given: Any, parts: PartFaults, **more: Any) -> None:
         self.parts = parts
         self.happened: set[str] = set()
+        self.still: dict[str, int] = {}
         super().__init__(*given, **more)
 
     def check(self, holds: bool, what: str) -> None:
@@ -84,11 +86,26 @@ class PartedWorld(World):
             self._fail(worker, state, "503", number)
         else:
             worker.writing = worker.generation
+            stands = self.parts.still and worker.joined and not worker.held
+            if stands and self._happens("still", self.parts.still):
+                self.still[worker.ident] = worker.generation
             event = self._told(worker, state, number)
             self.at(
                 self.faults.write_s * (0.5 + self.random.random()),
                 lambda: self.wrote_part(worker, event),
             )
+
+    def pulse(self, worker: SimWorker, at: ev.Doing | None = None) -> None:
+        stands = self._stands(worker.ident, worker.generation) and not worker.held
+        super().pulse(worker, at or (ev.Doing.SAVING if stands else None))
+
+    def next_step(self, generation: int, seats: tuple[str, ...]) -> None:
+        if not any(self._stands(ident, generation) for ident in seats):
+            super().next_step(generation, seats)
+
+    def _stands(self, ident: str, generation: int) -> bool:
+        """Whoever joins another generation stands still no longer."""
+        return self.still.get(ident) == generation
 
     def _fail(self, worker: SimWorker, state: State, why: str, number: int) -> None:
         step, position = state.place
@@ -109,7 +126,13 @@ class PartedWorld(World):
 
     def wrote_part(self, worker: SimWorker, event: ev.SaveWritten | ev.SaveChecked) -> None:
         worker.writing = None
+        stood = self.still.pop(worker.ident, None)
         if not worker.alive:
+            return
+        if stood is not None and stood != worker.generation:
+            assert event.part is not None
+            about = (event.generation, event.step, "broken off", False, event.position)
+            self.soon(ev.SaveFailed(*about, worker.ident, event.part.save))
             return
         if self._happens("lost", self.parts.lost):
             self.kill(worker)
@@ -117,6 +140,8 @@ class PartedWorld(World):
         self.soon(event, LATE_S if self._happens("late", self.parts.late) else 0.002)
         if self._happens("doubled", self.parts.doubled):
             self.soon(event, LATE_S * self.random.random())
+        if stood is not None:
+            self.next_step(worker.generation, worker.seats)
 
     def _happens(self, what: str, probability: float) -> bool:
         happens = self.now < self.faults.until_s and self.random.random() < probability
@@ -180,6 +205,12 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults, PartFaults, set[str]]] = {
         Faults(save_fails=0.06, until_s=30.0),
         PartFaults(),
         {"save_failed", "save_committed"},
+    ),
+    "ranks that stand still": (
+        {"count": 3, "standby": 1, "until": 300, "save_steps": 20},
+        Faults(kill_s=20.0, save_fails=0.03, until_s=100.0, write_s=15.0),
+        PartFaults(still=0.5, late=0.05),
+        {"save_committed", "save_lost"},
     ),
     "slow writes and notices": (
         {"count": 2, "standby": 2, "until": 1000},

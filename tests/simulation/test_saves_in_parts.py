@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.decide import events as ev
-from orchestrator.decide import save_parts, save_policy, save_under_way
+from orchestrator.decide import progress, save_parts, save_policy, save_under_way
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.facts import saves
 from orchestrator.decide.facts.table import HANDLERS
@@ -107,12 +107,18 @@ def alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(save_under_way, "send", send)
 
 
+def no_time_to_stand(patch: pytest.MonkeyPatch) -> None:
+    """Who stands still until its rows are sent gets no more time than who does nothing."""
+    patch.delitem(progress.STILL_S, ev.Doing.SAVING)
+
+
 BUGS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "nobody waits for the parts": ("calm", not_waiting),
     "one part is left out": ("calm", one_missing),
     "parts are counted": ("parts that come twice", twice_for_two),
     "another save's part is taken": ("parts that come twice", any_save),
     "told as a whole one": ("calm", alone),
+    "who stands still is hung": ("ranks that stand still", no_time_to_stand),
 }
 CAUGHT = {
     "nobody waits for the parts": "lacks a rank's rows",
@@ -120,6 +126,7 @@ CAUGHT = {
     "parts are counted": "lacks a rank's rows",
     "another save's part is taken": "rows are of different steps",
     "told as a whole one": "in as many parts as there are ranks",
+    "who stands still is hung": "somebody was called hung who wasn't",
 }
 
 

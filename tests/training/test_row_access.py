@@ -14,7 +14,7 @@ import pytest
 from orchestrator.decide import events as ev
 from orchestrator.decide.save_copy import MemoryLeft
 from orchestrator.store.objects.location import open_location
-from orchestrator.vocabulary import SLICEABLE
+from orchestrator.training.state.session_rows import ROW_TYPES
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder, Setup
 from orchestrator.workers.runtime import RealTools
@@ -68,9 +68,9 @@ print("all", len(done))
 
 
 def test_rows_of_every_type_come_out_as_they_were_put_in_at_any_size() -> None:
-    done = forked.run(f"DTYPES = {sorted(SLICEABLE)!r}\n{EVERY_DTYPE}")
+    done = forked.run(f"DTYPES = {sorted(ROW_TYPES)!r}\n{EVERY_DTYPE}")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["all", str(len(SLICEABLE))]
+    assert done.stdout.split() == ["all", str(len(ROW_TYPES))]
 
 
 def _saved(trainer: Any, url: str, left: MemoryLeft) -> tuple[bool, Any]:

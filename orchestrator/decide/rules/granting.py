@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import grant_policy, save_policy, save_under_way
+from orchestrator.decide.doing import Doing
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
@@ -65,7 +66,11 @@ def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:
         if flight is None:
             _agree_on(turn, step, position if soon else None)
             agreed = True
-        elif policy.when_busy == "skip" and turn.now_s - flight.since_s > PATIENCE_S:
+        elif (
+            policy.when_busy == "skip"
+            and turn.now_s - flight.since_s > PATIENCE_S
+            and not _stands_still(turn.run)
+        ):
             turn.set(saves=replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False))
             turn.note(
                 SaveSkipped(
@@ -78,6 +83,11 @@ def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:
             return max(after, step - 1), agreed
         after = max(after, step)
     return end, agreed
+
+
+def _stands_still(run: Run) -> bool:
+    """Whether nobody comes to a further save before the one under way is over."""
+    return any(run.workers[ident].doing is Doing.SAVING for ident in run.members)
 
 
 def _due(turn: Turn, after: int, end: int) -> tuple[int, bool] | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from tensorboard.compat.proto.function_pb2 import FunctionDef
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.op_def_pb2 import OpDef
 
@@ -100,6 +101,10 @@ class Graph:
     def definition(self, name: str) -> OpDef | None:
         """The OpDef of a node's type."""
         return self.ops.get(self.view.op(name))
+
+    def function(self, name: str) -> FunctionDef | None:
+        """A function of the graph's library."""
+        return self._library.get(name)
 
     def traits(self, name: str) -> OpTraits:
         """What a node's type does."""

@@ -11,16 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from orchestrator.graph.graphdef.attributes import attribute
-from orchestrator.graph.graphdef.nodes import ALIASES, Graph
+from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import shape_of
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.tables.elementwise import ELEMENTWISE, has_no_rows
-from orchestrator.graph.tables.initial_values import (
-    DRAWN_IN_TURN,
-    integers,
-    one_number,
-    value_once_set,
-)
+from orchestrator.graph.tables.initial_values import DRAWN_IN_TURN, integers, one_number
+from orchestrator.graph.tables.once_set import value_once_set
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.worker_graph import Variable
 from orchestrator.graph.worker_tables import FirstRows
@@ -89,7 +85,7 @@ class _Walk:
         self._seen.add(edge)
         graph, name = self._graph, edge.node
         op, data = graph.view.op(name), graph.view.data[name]
-        read = self._read(edge)
+        read = value_once_set(graph, edge)  # another variable of the table is set by then
         if read is not None and read in self._members and read != self._own:
             self.reads[edge.tensor] = read
             return
@@ -104,14 +100,6 @@ class _Walk:
                     self.follow(given)
         else:
             raise _Needs(name, "computes the initial values of all rows at once")
-
-    def _read(self, edge: Edge) -> str | None:
-        """The variable whose value this is; in a conditional it's set by then."""
-        graph, op = self._graph, self._graph.view.op(edge.node)
-        if op == "Merge":
-            return value_once_set(graph, edge.node) if edge.port == 0 else None
-        known = graph.traits(edge.node).variable or op in ALIASES or op == "ReadVariableOp"
-        return graph.variable_of(edge.node) if known else None
 
     def _constant(self, edge: Edge) -> None:
         tensor = attribute(self._graph.view.nodes[edge.node], "value").tensor

@@ -12,9 +12,7 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from orchestrator.graph.graphdef.attributes import attribute
-from orchestrator.graph.graphdef.nodes import ALIASES, Graph
 from orchestrator.graph.graphdef.tensors import dtype_name, shape_of
-from orchestrator.graph.graphdef.view import Edge
 
 DRAWN_IN_TURN = frozenset(
     {"RandomUniform", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"}
@@ -45,39 +43,6 @@ def one_number(tensor: TensorProto) -> float | None:
     if len(written) > 1 or len(tensor.string_val):
         return None
     return float(written[0]) if written else 0.0
-
-
-def value_once_set(graph: Graph, merge: str) -> str | None:
-    """The variable whose value a conditional gives once that is initialised, None where it's another
-    conditional. That is what TF1's ``initialized_value`` makes, and so what any initial value
-    reads that follows from another variable.
-    """
-    for branch in graph.view.data[merge]:
-        variable, switch = graph.variable_of(branch.node), _switch_above(graph, branch)
-        if variable is not None and switch is not None and switch.port == 1:
-            question = _through_aliases(graph, graph.view.data[switch.node][1])
-            asks = graph.view.op(question.node) in ("IsVariableInitialized", "VarIsInitializedOp")
-            if asks and graph.variable_of(graph.view.data[question.node][0].node) == variable:
-                return variable
-    return None
-
-
-def _switch_above(graph: Graph, edge: Edge) -> Edge | None:
-    """Which output of which switch a branch takes."""
-    while graph.view.data.get(edge.node):
-        op = graph.view.op(edge.node)
-        if op in ("Switch", "RefSwitch"):
-            return edge
-        if op not in ALIASES and op != "ReadVariableOp":
-            return None
-        edge = graph.view.data[edge.node][0]
-    return None
-
-
-def _through_aliases(graph: Graph, edge: Edge) -> Edge:
-    while graph.view.op(edge.node) in ALIASES and graph.view.data.get(edge.node):
-        edge = graph.view.data[edge.node][0]
-    return edge
 
 
 def integers(node: NodeDef) -> np.ndarray | None:

@@ -64,10 +64,9 @@ def load(
     others = tuple(one for one in graph.variables if one.name not in members)
 
     def room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Rows:
-        # A GPU's memory isn't the host's, which has room for a block of the copies to come
-        return (
-            aligned(shape, dtype) if options.gpu else snapshot.rows.make_room(session, name, shape)
-        )
+        if name in snapshot.rows.names:
+            return snapshot.rows.make_room(session, name, shape)
+        return aligned(shape, dtype)
 
     blocks = read_blocks(graph, rows, loading, room)
     lacking = [one for one in graph.variables if one.name in blocks.missing and one.needed]

@@ -25,7 +25,12 @@ from orchestrator.training.engine.tensorflow import (
     tf,
     v1,
 )
-from orchestrator.training.state.session_rows import RowCalls, SessionRows, Stillness
+from orchestrator.training.state.session_rows import (
+    ROW_TYPES,
+    RowCalls,
+    SessionRows,
+    Stillness,
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,13 @@ class _Nodes:
 
 
 class RowAccess:
-    """The rows of some variables of one imported graph.
+    """The rows of some variables of one imported graph: of those whose type is one of ``ROW_TYPES``.
 
     Args:
         imported: the imported TensorFlow graph, to which a few nodes per variable are added.
+
+    Attributes:
+        names: of those variables.
     """
 
     def __init__(self, imported: Any, variables: Iterable[Variable]) -> None:
@@ -55,12 +63,15 @@ class RowAccess:
         self._dtypes: dict[str, np.dtype] = {}
         with imported.as_default(), v1.name_scope("tfresume/rows/"), tf.control_dependencies(None):
             for variable in variables:
+                if variable.dtype not in ROW_TYPES:
+                    continue
                 op = imported.get_operation_by_name(variable.name)
                 dtype = tf.as_dtype(variable.dtype)
                 self._dtypes[variable.name] = np.dtype(dtype.as_numpy_dtype)
                 with imported.colocate_with(op):
                     add = _of_reference if variable.kind == "ref" else _of_resource
                     self._nodes[variable.name] = add(op.outputs[0], dtype)
+        self.names = frozenset(self._nodes)
 
     def rows(self, session: LiveSession, name: str, stillness: Stillness) -> SessionRows | None:
         """A variable's rows; None where it was never set."""

@@ -17,11 +17,14 @@ import numpy as np
 
 from orchestrator.errors import OutputError
 from orchestrator.store.objects.traffic import MOVED
+from orchestrator.vocabulary import SLICEABLE
 
 PORTION_BYTES = 4 << 20
 """Rows that are in memory twice, or three times on their way, and what the C library keeps of that
 for each thread: beside a block 64 MB may be taken. A portion takes a millisecond, a call a tenth.
 """
+ROW_TYPES = frozenset(name for name in SLICEABLE if not name.startswith("q"))
+"""TensorFlow makes no room for quantised numbers (no kernel of ``Empty``), and trains none."""
 _NUMBER_BYTES = 8
 """Of a row's number, which is fed beside the row."""
 

@@ -55,8 +55,9 @@ class Snapshot:
         self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
-        self._members = frozenset() if gpu else graph.tables.members
-        self.rows = RowAccess(imported, [v for v in graph.variables if v.name in self._members])
+        members = frozenset() if gpu else graph.tables.members
+        self.rows = RowAccess(imported, [v for v in graph.variables if v.name in members])
+        self._members = self.rows.names
         self._buffers = HostBuffers()
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
