@@ -189,6 +189,21 @@ def test_chain_is_the_state_that_ranks_held_also_to_tensorflow_and_to_other_rank
         assert not differing(ended, group.whole.arrays)
 
 
+def test_chain_of_divided_tables_is_read_by_workers_that_hold_them_whole(
+    room: Path, new_ranks: NewRanks, new_savers: Any
+) -> None:
+    group = group_of(room, new_ranks, new_savers, "clipped-parts")
+    group.save(1)
+    for number in (2, 3):
+        group.train(number)
+        group.save(number, number - 1)
+    source = newest(group)
+    group.ranks.load(group.of.whole, OPTIONS)
+    (state,) = joined(*(group.ranks, Path(str(source.prefix)), 1, source.files), links=source.links)
+    assert state.step == group.whole.step
+    assert not differing(state.arrays, group.whole.arrays)
+
+
 def test_save_that_was_lost_loses_no_row_of_the_next_one(
     room: Path, new_ranks: NewRanks, new_savers: Any
 ) -> None:
