@@ -217,7 +217,8 @@ class Trainer:
         it is while steps go on. ``save``, ``over``: as ``SaveCopy.take`` has them.
         """
         with self._writing:
-            return self._course.state_of(*self._copy.take(self._group.session, save, over))
+            copied = self._copy.take(self._group.session, save, over, self.share)
+            return self._course.state_of(*copied)
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's

@@ -89,7 +89,7 @@ class SimTrainer:
         self.position = order.position
 
     def assign(self, state: SimState) -> None:
-        self.written.begin(state.share)
+        self.written.forget()
         self.current, self.lacked, self.stepped = state, None, False
 
     def state(self) -> SimState:
@@ -99,7 +99,7 @@ class SimTrainer:
     def state_for_save(
         self, save: tuple[int, int] = (0, 0), over: tuple[int, int] | None = None
     ) -> SimState:
-        rows = self.written.changed(save, over)
+        rows = self.written.changed(save, over, self.share)
         changed = None if rows is None else tuple(rows["table"].tolist())
         return replace(self.state(), changed=changed)
 

@@ -57,7 +57,7 @@ class TableRows:
         self._holding = state.share
         self._agreement.begin(state.reads)
         if self._written is not None:
-            self._written.begin(state.share)
+            self._written.forget()
 
     def agree(self, mesh: Collectives) -> None:
         """Compare what the ranks have read together. Raises CorruptCheckpoint, PeerLost."""

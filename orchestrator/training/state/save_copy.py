@@ -41,19 +41,20 @@ class SaveCopy:
             }
 
     def take(
-        self, session: LiveSession, save: Save, over: Save | None
+        self, session: LiveSession, save: Save, over: Save | None, share: tuple[int, int]
     ) -> tuple[dict[str, np.ndarray], Mapping[str, np.ndarray] | None]:
         """The values by variable's name, and ``State.changed``.
 
         Args:
             save: which save it's for.
             over: the one that it stands on; None for a full one.
+            share: rank and world size of which the rows of divided tables are.
 
         Raises OutputError where nothing is known of ``over``.
         """
         if self._written is None and over is not None:
             raise unknown(over)
-        rows = None if self._written is None else self._written.changed(save, over)
+        rows = None if self._written is None else self._written.changed(save, over, share)
         arrays = self._snapshot.copy_all(session, rows or ())
         for name, numbers in (rows or {}).items():
             feed, fetch = self._gathered[name]
