@@ -71,13 +71,16 @@ def test_run_goes_on_from_its_newest_state_and_others_from_what_tensorflow_reads
     assert (source.step, source.manifest and source.manifest.step) == (3, 3)
     assert set(source.keys() or ()) == {"emb", "emb/Adam", "global_step", "w", "words"}
     assert Folded.of(source.links).index.entries.keys() == (source.keys() or {}).keys()
-    assert resolve_source(output.url).label == "a0001-g0001/m-1"
+    whole = resolve_source(output.url)
+    assert whole.label == "a0001-g0001/m-1"
+    assert "changed rows up to step 3" in whole.notes[0]
 
     run.saved(output)
     again, _ = newest_state(output)
     whole = resolve_source(output.url)
     assert again is not None
     assert again.links == ()
+    assert whole.notes == ()
     assert again.label == whole.label == "a0001-g0001/m-3"
     assert (again.index_crc32c, again.files) == (whole.index_crc32c, whole.files)
     none = newest_state(
