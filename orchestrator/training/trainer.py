@@ -224,8 +224,8 @@ class Trainer:
     def state_for_save(self, save: Save = (0, 0), over: Save | None = None) -> State:
         """What ``state`` gives as ``SaveCopy.take`` copies it, in memory that it overwrites next."""
         with self._writing:
-            of = (self._group.session, self._group.spec)
-            return self._course.state_of(*self._copy.take(*of, save, over))
+            of = (self._group.session, self._group.spec, save, over, self.share or (0, 1))
+            return self._course.state_of(*self._copy.take(*of))
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's

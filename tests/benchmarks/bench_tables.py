@@ -1,4 +1,5 @@
-"""What does it cost to divide a table among workers, and what does each read and hold of it?
+"""What does it cost to divide a table among workers, what does each read and hold of it, and what does
+a save of changed rows move?
 
 Rule: the same graph and batches with ``--shard-tables`` and without, in turns. A rank starts from a
 store over HTTP in a process of its own, by the parts that a worker has; so does one whose memory is
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from orchestrator.journal.parsing import parse_all
+from orchestrator.journal.save_events import SaveCommitted
+from orchestrator.store.objects.layout import CHANGED_SUFFIX
 from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from orchestrator.store.transfer.upload import upload
 from tests.benchmarks import probe
 from tests.benchmarks.big_table import LOOKED_UP, WIDTH
@@ -31,6 +36,8 @@ BESIDE_BYTES, FIRST_BYTES = 64 * MIB, 64 * MIB
 """That a worker may take beside its block; and what Python and TensorFlow take for whatever they do
 for the first time, measured with a table of a few rows: code that is loaded, threads, buffers.
 """
+TALL = 2 * LOOKED_UP * 20
+"""Rows of which two workers' batches touch 5 %."""
 
 
 def made(directory: Path, rows: int) -> Path:
@@ -105,8 +112,41 @@ def _blocks(directory: Path) -> Iterator[Figure]:
         )
 
 
+def saves(meta: Path, directory: Path) -> list[SaveCommitted]:
+    """What a run of two workers saves, of changed rows where that's no full one."""
+    directory.mkdir()
+    words = tfresume(
+        *("resume", meta, "--output", directory / "out", "--workers", "2", "--steps", "60"),
+        *("--save-steps", "10", "--save-policy", "wait", "--shard-tables", "table", "--json"),
+        *("--save-changed-rows", "--no-prove", "--input", "tests.benchmarks.probe:batches"),
+    )
+    run(*words, probe_file=directory / "probe", PROBE_KIND="ids", PROBE_ROWS=str(TALL))
+    told = parse_all(read_journal(open_location(str(directory / "out"))))
+    return [event for event in told if isinstance(event, SaveCommitted)]
+
+
+def of_changed_rows(meta: Path, directory: Path) -> Figure:
+    """What a save of changed rows moves."""
+    found = saves(meta, directory)
+    sizes: dict[bool, list[float]] = {False: [], True: []}
+    stalls: dict[bool, list[float]] = {False: [], True: []}
+    for each in found:
+        changed = each.checkpoint.endswith(CHANGED_SUFFIX)
+        sizes[changed].append(each.size_bytes or 0.0)
+        stalls[changed].append(each.stall_s or 0.0)
+    return Figure(
+        "5 % of the rows touched: bytes of a save of changed rows over those of a full one",
+        median(sizes[True]) / median(sizes[False]),
+        0.10,
+        True,
+        f"changed {spread(sizes[True], 'MB', 1e-6)}, full {spread(sizes[False], 'MB', 1e-6)}; held training up "
+        f"{spread(stalls[True], 'ms', 1e3)} and {spread(stalls[False], 'ms', 1e3)}",
+    )
+
+
 def figures(directory: Path) -> Iterator[Figure]:
     """All figures of this file."""
+    yield of_changed_rows(made(directory / "tall", TALL), directory / "changed")
     meta = made(directory / "graph", ROWS)
     whole, divided = [], []
     for turn in range(ROUNDS):

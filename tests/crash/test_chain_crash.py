@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.store.checkpoints.chains import newest_chain, next_links
+from orchestrator.store.checkpoints.chains import newest_chain
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.retention import prune, retain
@@ -15,7 +15,7 @@ from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lineage import record_takeover
 from tests.crash.test_commit_crash import each_death
 from tests.fakes.dying import Death, dying
-from tests.store.chains import Run, assert_state
+from tests.store.chains import Run, assert_state, links_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 
@@ -68,7 +68,7 @@ def test_save_of_changed_rows_dying_before_every_write_leaves_old_or_new(store: 
         record_takeover(output, 2, 1, chain.newest.step, parent=chain.newest.generation_id)
         prune(output, held=False)
         run.touched[:] = True  # what it has in memory is what it read
-        run.commit(output, run.save_changes(output, next_links(chain), attempt=2))
+        run.commit(output, run.save_changes(output, links_of(chain), attempt=2))
         _assert_whole(output, run, {3})
 
     deaths = each_death(attempt, recovered)

@@ -210,7 +210,7 @@ class Mishaps:
             data = bytearray(self._world.bucket.objects[name][0])
             data[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
             self._world.bucket.objects[name] = (bytes(data), self._world.bucket.objects[name][1])
-            self._world.truth.output.damaged.add(name)
+            self._world.truth.output.damaged[name] = self._world.schedule.now_s
         return bool(names)
 
     def _ask_to_stop(self) -> None:

@@ -178,11 +178,11 @@ def never_the_last(policy: Any, log: Any, *, last: bool) -> int:
 REAL_GROUND = save_policy.ground_of
 
 
-def forgets_what_was_lost(written: Any, save: Any, over: Any) -> Any:
+def forgets_what_was_lost(written: Any, save: Any, over: Any, share: Any) -> Any:
     """What was written before the copy for a save that was lost counts for saved."""
     if over in written._since:
         written._since = {over: written._since[next(reversed(written._since))]}
-    return REAL_CHANGED(written, save, over)
+    return REAL_CHANGED(written, save, over, share)
 
 
 REAL_CHANGED = WrittenRows.changed

@@ -86,7 +86,7 @@ class SimRows:
         # The real one refuses rows that came from nobody; here they're trained, to be found
         wanted = rows_held(share, self._world.copies)
         rows = {row: known.get(row, 0) for row in wanted}
-        self._trainer.written.begin(share)
+        self._trainer.written.forget()
         self._trainer.current = replace(state, share=share, rows=rows)
         self._trainer.lacked = None
         count = sum(len(piece.rows) for piece in given)
@@ -145,7 +145,7 @@ class SimTrainer:
         self.position = order.position
 
     def assign(self, state: SimState) -> None:
-        self.written.begin(state.share or (0, 1))
+        self.written.forget()
         self.current, self.lacked, self.stepped = state, None, False
 
     def state(self) -> SimState:
@@ -155,7 +155,7 @@ class SimTrainer:
     def state_for_save(
         self, save: tuple[int, int] = (0, 0), over: tuple[int, int] | None = None
     ) -> SimState:
-        rows = self.written.changed(save, over)
+        rows = self.written.changed(save, over, self.share or (0, 1))
         changed = None if rows is None else tuple(rows["table"].tolist())
         return replace(self.state(), changed=changed)
 

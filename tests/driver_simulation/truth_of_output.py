@@ -12,6 +12,8 @@ from tests.driver_simulation.state import holds
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
 
+DELETING_S = 10.0
+"""From a driver's look at what is good to the last that it deletes."""
 ROUNDED_S = 0.1
 """The journal's times have milliseconds, and an attempt's clock starts a moment before its loop's."""
 
@@ -21,10 +23,12 @@ class OutputTruth:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.damaged: set[str] = set()
+        self.damaged: dict[str, float] = {}
+        """When a bit of each file flipped."""
         self.manifests: dict[str, Manifest] = {}
 
     def stored(self, what: str, path: str, data: bytes) -> None:
+        self.damaged.pop(path, None)  # a save that is tried again writes over it
         if not path.endswith(MANIFEST_SUFFIX) or "/_tfresume/" in path:
             return
         label = path.removeprefix(f"{self.world.path}/").removesuffix(MANIFEST_SUFFIX)
@@ -73,7 +77,19 @@ class OutputTruth:
         )
 
     def _is_damaged(self, label: str) -> bool:
-        return any(self._files_of(one).keys() & self.damaged for one in self._made_of(label))
+        return bool(self._damaged_in(label))
+
+    def _damaged_in(self, label: str) -> set[str]:
+        files = (self._files_of(one).keys() for one in self._made_of(label))
+        return {name for each in files for name in each} & self.damaged.keys()
+
+    def _was_good(self, label: str) -> bool:
+        """Whether it was when a driver looked last: what is damaged while it deletes nobody sees."""
+        damaged = self._damaged_in(label)
+        since_s = self.world.schedule.now_s - DELETING_S
+        return self._is_good(label) or (
+            bool(damaged) and min(self.damaged[name] for name in damaged) > since_s
+        )
 
     def _deleted(self, label: str) -> None:
         gone = self.manifests[label]
@@ -81,7 +97,7 @@ class OutputTruth:
         left = [
             manifest.step
             for other, manifest in self.manifests.items()
-            if other != label and self.exists(other) and self._is_good(other)
+            if other != label and self.exists(other) and self._was_good(other)
         ]
         self.world.check(
             not was_good or max(left, default=-1) >= gone.step,

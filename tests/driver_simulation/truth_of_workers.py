@@ -120,5 +120,5 @@ class WorkersTruth:
             self.world.fired.add("resumed")
         self.world.check(state.is_good, "a checkpoint that is bad was trusted")
         data = {str(file.location.path) for file in checkpoint.files if ".data-" in file.name}
-        damaged = self.world.truth.output.damaged
+        damaged = self.world.truth.output.damaged.keys()
         self.world.check(not data & damaged, "a damaged checkpoint was trusted")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.objects.location import open_location
 from tests.chaos.runs import kill_rank, play
+from tests.chaos.supervision import Supervised
 from tests.end_to_end import test_divided_tables
 from tests.end_to_end.commands import plain_variables, tfresume
 from tests.end_to_end.test_divided_tables import INPUTS, assert_same, config_for
@@ -69,3 +72,46 @@ def test_saves_of_changed_rows_are_refused_where_no_table_is_divided(
     assert "tables that are divided among the workers, and none is" in refused.stderr
     assert "--shard-tables NAME" in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_everybody_killed_between_saves_of_changed_rows_goes_on_from_the_chain(
+    cluster: str, room: Path, tmp_path: Path
+) -> None:
+    undisturbed, _ = play(
+        config_for(
+            *(room, tmp_path / "undisturbed"),
+            input=f"{INPUTS}:batches",
+            workers=2,
+            shard_tables=["none"],
+        )
+    )
+    slow = config_for(
+        *(room, tmp_path / "out"), workers=2, save_changed_rows=True, save_steps=7, lease_s=2.0
+    )
+    given = slow.model_dump(mode="json", exclude={"source", "output", "address"})
+    run = Supervised(slow.source, slow.output, cluster, **given)
+
+    def chained() -> list[int]:
+        saves = run.events("save_committed")
+        return [each["step"] for each in saves if each["checkpoint"].endswith(".changed")]
+
+    try:
+        run.wait_for(lambda: len(chained()) >= 3)
+        members = [run.pid_of(worker) for worker in run.events("generation")[-1]["workers"]]
+        for pid in (run.events("attempt")[0]["pid"], *members):
+            os.kill(pid, signal.SIGKILL)
+        known = chained()
+        assert run.end(180.0) == 0
+    finally:
+        if run.process.poll() is None:
+            run.process.kill()
+    again = run.events("generation", attempt=2)[0]
+    assert again["state_from"] == "checkpoint"
+    assert again["step"] >= known[-1]
+    assert again["step"] in chained()
+    ended = run.events("save_committed")[-1]
+    assert ended["checkpoint"].endswith("-100")
+    assert_same(
+        plain_variables(str(tmp_path / "out" / ended["checkpoint"]), tmp_path),
+        plain_variables(str(undisturbed.checkpoint), tmp_path),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataReport, DataWriter
-from orchestrator.store.checkpoints.chains import Chain, next_links
+from orchestrator.store.checkpoints.chains import Chain
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.objects.content import Content, MemoryContent
@@ -152,4 +152,10 @@ def assert_state(chain: Chain | None, run: Run, step: int) -> None:
     assert folded.strings("words") == [b"%d" % step]
     step_bytes = b"".join(bytes(piece) for piece in folded.chunks("global_step"))
     assert step_bytes == np.int64(step).tobytes()
-    assert len(next_links(chain)) in (0, len(chain.links))
+
+
+def links_of(chain: Chain) -> tuple[ChainLink, ...]:
+    """What a save over a chain stands on."""
+    return tuple(
+        ChainLink(label=link.label, save_id=link.manifest().save_id) for link in chain.links
+    )

@@ -22,7 +22,7 @@ from orchestrator.store.bundle.index_writer import write_index
 from orchestrator.store.bundle.joint_crc import joint_problems
 from orchestrator.store.bundle.values import Values
 from orchestrator.store.checkpoints.chain_source import newest_state
-from orchestrator.store.checkpoints.chains import MAX_LINKS, fold, newest_chain, next_links
+from orchestrator.store.checkpoints.chains import MAX_LINKS, fold, newest_chain
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.reports import checkpoints_report
@@ -33,7 +33,7 @@ from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import ChainLink
 from orchestrator.store.run.lineage import record_takeover
 from tests.servers.object_stores import HttpStore
-from tests.store.chains import Run, assert_state
+from tests.store.chains import Run, assert_state, links_of
 from tests.store.slices import local, shares
 
 VALUES = "tfresume/changed/00000/values/emb"
@@ -71,13 +71,16 @@ def test_run_goes_on_from_its_newest_state_and_others_from_what_tensorflow_reads
     assert (source.step, source.manifest and source.manifest.step) == (3, 3)
     assert set(source.keys() or ()) == {"emb", "emb/Adam", "global_step", "w", "words"}
     assert Folded.of(source.links).index.entries.keys() == (source.keys() or {}).keys()
-    assert resolve_source(output.url).label == "a0001-g0001/m-1"
+    whole = resolve_source(output.url)
+    assert whole.label == "a0001-g0001/m-1"
+    assert "changed rows up to step 3" in whole.notes[0]
 
     run.saved(output)
     again, _ = newest_state(output)
     whole = resolve_source(output.url)
     assert again is not None
     assert again.links == ()
+    assert whole.notes == ()
     assert again.label == whole.label == "a0001-g0001/m-3"
     assert (again.index_crc32c, again.files) == (whole.index_crc32c, whole.files)
     none = newest_state(
@@ -134,24 +137,19 @@ def test_saves_of_one_row_in_twenty_move_a_tenth_of_the_bytes_at_most(
     assert_state(newest_chain(http_store.root)[0], run, 3)
 
 
-def test_chain_ends_with_a_full_save_after_its_stated_number(output: Location) -> None:
-    run = started(output, MAX_LINKS - 1)
-    chain, _ = newest_chain(output)
-    assert next_links(chain) == tuple(run.saves)
-    assert len(run.saves) == MAX_LINKS
-    run.train()
-    run.saved_changes(output)
+def test_chain_of_all_links_is_the_state_and_a_full_save_stands_on_none(output: Location) -> None:
+    run = started(output, MAX_LINKS)
     chain, _ = newest_chain(output, deep=True)
     assert chain is not None
-    assert next_links(chain) == ()  # so the next one is full
-    assert next_links(None) == ()
+    assert len(chain.links) == MAX_LINKS + 1
+    assert links_of(chain) == tuple(run.saves)
     assert_state(chain, run, MAX_LINKS + 1)
     run.train()
     run.saved(output)
     full, _ = newest_chain(output)
     assert full is not None
+    assert links_of(full) == tuple(run.saves)
     assert len(full.links) == 1
-    assert next_links(full) == tuple(run.saves)
 
 
 def test_retention_keeps_what_a_chain_stands_on_and_drops_it_once_outlived(

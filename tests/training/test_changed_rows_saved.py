@@ -189,6 +189,21 @@ def test_chain_is_the_state_that_ranks_held_also_to_tensorflow_and_to_other_rank
         assert not differing(ended, group.whole.arrays)
 
 
+def test_chain_of_divided_tables_is_read_by_workers_that_hold_them_whole(
+    room: Path, new_ranks: NewRanks, new_savers: Any
+) -> None:
+    group = group_of(room, new_ranks, new_savers, "clipped-parts")
+    group.save(1)
+    for number in (2, 3):
+        group.train(number)
+        group.save(number, number - 1)
+    source = newest(group)
+    group.ranks.load(group.of.whole, OPTIONS)
+    (state,) = joined(*(group.ranks, Path(str(source.prefix)), 1, source.files), links=source.links)
+    assert state.step == group.whole.step
+    assert not differing(state.arrays, group.whole.arrays)
+
+
 def test_save_that_was_lost_loses_no_row_of_the_next_one(
     room: Path, new_ranks: NewRanks, new_savers: Any
 ) -> None:
@@ -210,6 +225,41 @@ def test_save_that_was_lost_loses_no_row_of_the_next_one(
     assert unlike(group) == []
 
 
+def test_save_that_a_killed_rank_never_finished_leaves_the_chain_before_it(
+    room: Path, new_ranks: NewRanks, new_savers: Any
+) -> None:
+    group = group_of(room, new_ranks, new_savers, "adagrad-ref")
+    group.save(1)
+    group.train(2)
+    group.save(2, 1)
+    held = group.whole
+    group.train(3)
+    states = group.copies(3, 2)
+    told = group.savers.parts(states, 3, 2)
+    assert len(told) == SLOTS
+    lost = told[2].part
+    assert lost is not None
+    (record,) = lost.files
+    data = group.savers.output.child("a0001-g0001", record.name)
+    data.delete()  # it was killed before it was up
+    group.ranks.processes[2].kill()
+    source, newest_save = newest_state(group.savers.output, deep=True)
+
+    assert source is not None
+    assert newest_save is not None
+    assert newest_save.step == held.step
+    assert [item.reason for item in source.refused] == [
+        "it was never committed: the save didn't finish"
+    ]
+    members = group.ranks.everyone[:2]
+    group.ranks.processes = members
+    states = joined(group.ranks, Path(str(source.prefix)), 2, source.files, links=source.links)
+    group.ranks.each("meet")
+    assert not differing(put_together(group.of.tables, states), held.arrays)
+    for process in group.ranks.everyone:
+        process.close()
+
+
 def _forgets(trainer: Any) -> None:
     """The bug: a rank doesn't note what it writes."""
     trainer._group.written.note = lambda target, values: None
@@ -220,10 +270,10 @@ def _begins_anew(trainer: Any) -> None:
     written = trainer._group.written
     usual = written.changed
 
-    def changed(save: Any, over: Any) -> Any:
+    def changed(save: Any, over: Any, share: Any) -> Any:
         if over is not None:
             written._since = {over: written._since[next(reversed(written._since))]}
-        return usual(save, over)
+        return usual(save, over, share)
 
     written.changed = changed
 

@@ -37,7 +37,6 @@ class Chain:
 
     links: tuple[Checkpoint, ...]
     checked: tuple[Checked, ...] = field(repr=False)
-    save_ids: tuple[str, ...] = field(repr=False)
 
     @property
     def newest(self) -> Checkpoint:
@@ -54,19 +53,6 @@ class Chain:
                 for link, one in zip(self.links, self.checked, strict=True)
             ]
         )
-
-
-def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[ChainLink, ...]:
-    """What the next save stands on (``Manifest.chain``), if it's to hold changed rows only; empty
-    where it has to be full.
-
-    Args:
-        chain: of the save before it, None where there is none.
-    """
-    if chain is None or len(chain.links) > limit:
-        return ()
-    pairs = zip(chain.links, chain.save_ids, strict=True)
-    return tuple(ChainLink(label=link.label, save_id=save_id) for link, save_id in pairs)
 
 
 def newest_chain(
@@ -118,16 +104,14 @@ def chain_of(
     """
     manifest = item.manifest()
     links = [_linked(item, link, by_label, exclude or {}) for link in manifest.chain]
-    manifests = [*(link.manifest() for link in links), manifest]
-    for link, its, promised in zip(links, manifests, manifest.chain, strict=False):
-        if its.save_id != promised.save_id:
+    for link, promised in zip(links, manifest.chain, strict=True):
+        if link.manifest().save_id != promised.save_id:
             raise _broken(item, f"{link.label} is another save than the one that it stands on")
     if links and (links[0].is_changes or not all(link.is_changes for link in links[1:])):
         raise _broken(item, "it doesn't stand on one full checkpoint")
     chain = Chain(
         (*links, item),
         tuple(link.check(deep=deep) for link in (*links, item)),
-        tuple(one.save_id for one in manifests),
     )
     folded = chain.folded()
     if deep:

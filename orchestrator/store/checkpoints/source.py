@@ -8,7 +8,7 @@ ours is a directory like any other, read by its manifests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import google_crc32c
@@ -28,6 +28,7 @@ from orchestrator.store.checkpoints.foreign import (
 )
 from orchestrator.store.checkpoints.newest_good import NewestGood, newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.run_checkpoints import list_saves
 from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
 from orchestrator.store.checkpoints.verification import Checked
 from orchestrator.store.objects.layout import (
@@ -175,6 +176,17 @@ def newest_source(
     return _foreign_source(output, found), newest
 
 
+def _of_changes(output: Location, newest: NewestGood) -> tuple[str, ...]:
+    """That a run has gone further than its newest checkpoint, where changed rows tell."""
+    last = list_saves(output)[0]
+    if newest.checkpoint is None or not last.is_changes or last.step <= newest.checkpoint.step:
+        return ()
+    return (
+        f"the run in {output.shown} has saved changed rows up to step {last.step}, which are no checkpoint by themselves: "
+        f"`tfresume export {last.prefix.shown} --to checkpoint --all --output DIRECTORY` makes one of them",
+    )
+
+
 def _prefix_of(file_name: str) -> str | None:
     parts = split_bundle_file(file_name)
     return parts[0] if parts else None
@@ -225,7 +237,7 @@ def _directory(
         source, newest = newest_source(location, exclude=exclude, deep=deep)
         if source is None:
             raise none_good(location, newest.refused, "holds a run that has saved nothing yet")
-        return source
+        return replace(source, notes=(*source.notes, *_of_changes(location, newest)))
     pointed = read_pointer(location) if any(entry.name == POINTER for entry in entries) else None
     if pointed is not None and "/" in pointed and pointed.rpartition("/")[2] not in candidates:
         there = location.child(pointed.rpartition("/")[0])

@@ -58,13 +58,13 @@ class TableRows:
         self._holding = state.share
         self._agreement.begin(state.reads)
         if self._written is not None:
-            self._written.begin(state.share or (0, 1))
+            self._written.forget()
 
     def moved(self, share: tuple[int, int]) -> None:
         """What is held now are the rows of that rank of so many."""
         self._holding = share
         if self._written is not None:
-            self._written.begin(share)
+            self._written.forget()
 
     def agree(self, mesh: Collectives) -> None:
         """Compare what the ranks have read together. Raises CorruptCheckpoint, PeerLost."""

@@ -34,7 +34,12 @@ class SaveCopy:
         self._snapshot, self._options, self._written = snapshot, options, written
 
     def take(
-        self, session: LiveSession, spec: GroupSpec | None, save: Save, over: Save | None
+        self,
+        session: LiveSession,
+        spec: GroupSpec | None,
+        save: Save,
+        over: Save | None,
+        share: tuple[int, int],
     ) -> tuple[dict[str, np.ndarray], LiveRows | None, Mapping[str, np.ndarray] | None]:
         """The values by variable's name, ``State.live`` and ``State.changed``.
 
@@ -42,12 +47,13 @@ class SaveCopy:
             spec: of the group that this worker belongs to.
             save: which save it's for.
             over: the one that it stands on; None for a full one.
+            share: rank and world size of which the rows of divided tables are.
 
         Raises OutputError where nothing is known of ``over``.
         """
         if self._written is None and over is not None:
             raise unknown(over)
-        rows = None if self._written is None else self._written.changed(save, over)
+        rows = None if self._written is None else self._written.changed(save, over, share)
         if rows is None:
             return *values_for_save(self._snapshot, session, self._options, spec), None
         arrays = self._snapshot.copy_all(session, rows)

@@ -76,11 +76,9 @@ class WrittenRows:
         """What a run of a train operation has to tell; integers ``[rows]``."""
         return tuple(self._tensors.get(target, ()))
 
-    def begin(self, share: tuple[int, int]) -> None:
-        """The variables are about to be set, to what some rank of so many holds: what was written
-        until now is of no save any more.
-        """
-        self._share, self._since = share, {}
+    def forget(self) -> None:
+        """The variables are about to be set: what was written until now is of no save any more."""
+        self._since = {}
 
     def note(self, target: int, values: Mapping[str, np.ndarray]) -> None:
         """A run was applied, which gave these values of ``tensors``."""
@@ -93,11 +91,14 @@ class WrittenRows:
                 newest[tensor] = np.zeros((self._rows(member) + 7) // 8, np.uint8)
             np.bitwise_or.at(newest[tensor], rows >> 3, (1 << (rows & 7)).astype(np.uint8))
 
-    def changed(self, save: Save, over: Save | None) -> dict[str, np.ndarray] | None:
+    def changed(
+        self, save: Save, over: Save | None, share: tuple[int, int]
+    ) -> dict[str, np.ndarray] | None:
         """What a save has to hold whose copy is made now, between two steps.
 
         Args:
             over: the one that it stands on; None for a full one.
+            share: rank and world size of which the block is.
 
         Returns:
             For each of ``members`` the rows of the block that were written since the copy for
@@ -107,9 +108,9 @@ class WrittenRows:
             OutputError: nothing is known of ``over``.
         """
         if over is None:
-            self._since = {save: {}}
+            self._share, self._since = share, {save: {}}
             return None
-        if over not in self._since:
+        if over not in self._since or share != self._share:
             raise unknown(over)
         # Any other was lost: what was written since its copy isn't saved anywhere
         places = list(self._since)
