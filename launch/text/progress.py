@@ -24,6 +24,7 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import (
     CounterStands,
     GenerationFormed,
+    RowsMoved,
     WaitingForWorkers,
 )
 from orchestrator.journal.parsing import parse
@@ -114,6 +115,9 @@ def event_text(event: JournalEvent) -> str | None:
         case GenerationFormed():
             source = _STATE_FROM.get(event.state_from, "")
             return f"generation {event.generation}: {event.world_size} workers at step {count_text(event.step)}{source}"
+        case RowsMoved():
+            size = bytes_text(event.size_bytes)
+            return f"{count_text(event.rows)} rows of tables moved between workers ({size})"
         case SaveCommitted():
             stall = (
                 f", training waited {seconds_text(event.stall_s)}"

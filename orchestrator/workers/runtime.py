@@ -162,11 +162,13 @@ class RealTools:
         return stream
 
     def digests(self, state: Any) -> Mapping[str, int]:
+        from orchestrator.training.state.moved_rows import block_checksums
         from orchestrator.training.state.state import checksums
 
         graph = self._setup.graph
         local = frozenset(variable.name for variable in graph.variables if variable.local)
-        return checksums(state, without=local | graph.tables.members)
+        whole = checksums(state, without=local | graph.tables.members)
+        return {**whole, **block_checksums(state, graph.tables)}
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
         from orchestrator.training.state.state import nonfinite

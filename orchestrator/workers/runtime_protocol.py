@@ -143,7 +143,9 @@ class Tools(Protocol):
         """Processor time that this process has used, in seconds."""
 
     def digests(self, state: Any) -> Mapping[str, int]:
-        """A checksum of every variable that has to be equal on all ranks."""
+        """A checksum of every variable that has to be equal on all ranks, and of each block of rows
+        that others hold too.
+        """
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
         """Names of float variables that hold NaN or infinity."""

@@ -18,6 +18,7 @@ from launch.text.progress import (
     progress_text,
 )
 from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.group_events import RowsMoved
 from orchestrator.journal.parsing import parse
 from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
 
@@ -204,3 +205,11 @@ def test_attempt_is_told_with_what_its_starter_calls_it() -> None:
     assert event_text(parse(record)) == "attempt 3: step 5 to 9"
     told = event_text(parse({**record, "outer_attempt": "tfresume-x7k2p"}))
     assert told == "attempt 3 (tfresume-x7k2p): step 5 to 9"
+
+
+def test_event_text_of_rows_that_moved_says_how_many_and_how_large() -> None:
+    moved = RowsMoved(
+        generation=3, givers=("w0001",), takers=("w0002",), rows=1200, size_bytes=2_000_000
+    )
+
+    assert event_text(moved) == "1,200 rows of tables moved between workers (2 MB)"

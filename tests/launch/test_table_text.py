@@ -41,6 +41,7 @@ def test_tables_are_shown_with_what_each_of_some_numbers_of_workers_would_hold()
     assert "not softmax, 8.0 MB: loss/MatMul multiplies by all its rows" in text
     assert "holds all 520.0 MB" in text
     assert "264.0 MB of 2, 136.0 MB of 4" in text
+    assert "held by two of them (--table-copies 2) 520.0 MB of 2, 264.0 MB of 4" in text
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,15 @@ def test_run_is_told_what_its_workers_would_hold_and_how_many_it_takes(
     if enough is not None:
         assert SHARES.host_bytes(enough, gpu=False) <= (memory_bytes or 0)
         assert SHARES.host_bytes(enough - 1, gpu=False) > (memory_bytes or 0)
+
+
+def test_run_whose_rows_two_hold_is_told_so() -> None:
+    twice = replace(SHARES, copies=2)
+    found = Sharing(twice, 4, twice.of_worker(1), twice.of_worker(4), None, None)
+
+    assert "with tables divided and each row held by two each of 4 would hold 264.0 MB" in printed(
+        render_sharing, found
+    )
 
 
 def test_graph_without_tables_is_told_nothing() -> None:

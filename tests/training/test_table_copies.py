@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from orchestrator.decide import save_policy
 from orchestrator.decide.row_moves import moves
 from orchestrator.decide.spans import RowSpan
 from orchestrator.errors import CorruptState, PeerLost
@@ -23,9 +25,10 @@ from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.bundle_writer import own_part
 from orchestrator.training.state.moved_rows import RowPiece
 from orchestrator.training.state.state import State
+from orchestrator.workers.runtime import RealTools
 from tests import forked
 from tests.training.conftest import NewRanks
-from tests.training.ranks import RankProcess, Ranks, cut_off_once, outcome_of
+from tests.training.ranks import SECRET, RankProcess, Ranks, cut_off_once, outcome_of
 from tests.training.sharded_graphs import SLOTS, STEPS, of_a_step
 from tests.training.test_restoring_rows import files_of, read_by_worker
 from tests.training.test_sharded_tables import (
@@ -120,6 +123,23 @@ def test_ranks_read_their_copies_from_a_checkpoint_and_write_what_they_own(
             for member in part.members:
                 rows = np.concatenate([arrays[member] for arrays in owned])
                 assert rows.tobytes() == start.arrays[member].tobytes()
+
+
+def test_copies_that_differ_are_found_as_they_are_saved(room: Path, new_ranks: NewRanks) -> None:
+    of = held_by_two(sharded(room, "parts-adam"))
+    tools = RealTools(SimpleNamespace(start=None, graph=of.graph))  # type: ignore[arg-type]
+    ranks = new_ranks(1)
+    start = loaded(ranks, of)
+    states = [block_of(of.tables, start, rank, SLOTS) for rank in range(SLOTS)]
+    told = {f"w{rank}": tools.digests(state) for rank, state in enumerate(states)}
+    assert save_policy.differing(told) == ()
+    assert sum(name.startswith("rows ") for name in told["w0"]) == 2 * len(of.tables.members)
+
+    part = of.tables.parts[0]
+    first, end = part.held(1, SLOTS)[1]
+    states[1].arrays[part.variable].reshape(-1).view(np.uint8)[-1] ^= 1
+    told["w1"] = tools.digests(states[1])
+    assert save_policy.differing(told) == (f"rows {first} to {end} of {part.variable}",)
 
 
 def test_group_without_its_copies_takes_no_step(room: Path, new_ranks: NewRanks) -> None:
@@ -223,6 +243,27 @@ def test_survivors_of_a_kill_in_the_midst_of_a_step_move_rows_and_end_with_the_s
 
     assert not differing(wanted, put_together(of.tables, ranks.states()))
     assert {state.share for state in ranks.states()} == {(0, 2), (1, 2)}
+
+
+def test_newcomer_takes_the_lost_ranks_rows_and_the_others_copy_nothing(
+    room: Path, new_ranks: NewRanks
+) -> None:
+    of = held_by_two(sharded(room, "parts-adam"))
+    ranks = new_ranks(SLOTS)
+    start = loaded(ranks, of)
+    wanted = trained(ranks, of, start, SLOTS)
+    begin(ranks, of, start, SLOTS)
+    take_steps(ranks, of, [0, 1])
+    lost = ranks.processes[1]
+    have = {process: share for process, share in shares(ranks).items() if process is not lost}
+    lost.call("create", of.graph, OPTIONS, SECRET)  # a process that knows nothing
+
+    took = regroup(ranks, have, ranks.processes, 2)
+    held = [part.held(1, SLOTS) for part in of.tables.parts]
+    assert took == [0, sum(end - first for blocks in held for first, end in blocks), 0]
+    take_steps(ranks, of, range(2, STEPS))
+
+    assert not differing(wanted, put_together(of.tables, ranks.states()))
 
 
 @pytest.mark.parametrize("copies", [1, 2])

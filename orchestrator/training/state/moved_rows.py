@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.errors import CorruptState
-from orchestrator.graph.worker_tables import Block
+from orchestrator.graph.worker_tables import Block, ShardedTables
 from orchestrator.store.objects.traffic import MOVED
-from orchestrator.training.state.state import array_checksum
+from orchestrator.training.state.state import State, array_checksum
 
 _REMEDY = "Nothing: the group is formed anew; where it happens again, look at the machine's memory and network"
 
@@ -64,6 +64,20 @@ def laid_out(held: np.ndarray, blocks: Iterable[Block]) -> list[NumberedRows]:
     for first, end in blocks:
         found.append(NumberedRows(first, held[at : at + end - first]))
         at += end - first
+    return found
+
+
+def block_checksums(state: State, tables: ShardedTables) -> dict[str, int]:
+    """crc32c of each block that is held of each variable, under a name that all who hold it give."""
+    found: dict[str, int] = {}
+    if tables.copies == 1 or state.share is None or state.share[1] == 1:
+        return found  # nobody has the same
+    for part in tables.parts:
+        for name in part.members:
+            if name in state.arrays:
+                for rows in laid_out(state.arrays[name], part.held(*state.share)):
+                    of = f"rows {rows.first} to {rows.end} of {name}"
+                    found[of] = array_checksum(rows.values)
     return found
 
 

@@ -146,8 +146,8 @@ class Group(Protocol):
         """
 
     def rows_moved(self, share: tuple[int, int]) -> None:
-        """The rows of divided tables are about to be those of that rank of so many, of the same
-        state: what was begun with the old ones is never applied.
+        """The rows of divided tables are those of that rank of so many now, of the same state: what
+        was begun with the old ones is never applied.
         """
 
     def close(self) -> None:

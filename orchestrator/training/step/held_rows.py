@@ -89,8 +89,8 @@ class HeldRows:
         """
         with self._writing:
             old = self._course.share
-            # What is begun would be applied to the rows that were held
-            self._group.rows_moved(share)
+            if old == share and not given:
+                return 0, 0
             self._course.share = None
             for part in self._graph.tables.parts:
                 for name in part.members:
@@ -104,6 +104,8 @@ class HeldRows:
                     fill(name, into, blocks, known)
                     del known
                     self._snapshot.put(self._group.session, name, into)
+            # What is begun would be applied to the rows that were held
+            self._group.rows_moved(share)
             self._course.share = share
         return self._counted(given)
 
