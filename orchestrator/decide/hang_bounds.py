@@ -44,7 +44,7 @@ def hang_bound_s(run: Run, *, stepped: bool | None = None) -> float:
     else:
         bound_s = max(floor_s, HANG_FACTOR * run.step_time_s, LONGEST_FACTOR * run.longest_s)
     # What a member says of itself is older in a large group, which says it less often
-    late_s = signs_of_life.pulse_s(len(run.workers)) - signs_of_life.PULSE_S
+    late_s = signs_of_life.pulse_s(_most_workers(run)) - signs_of_life.PULSE_S
     return bound_s * 2.0**run.suspicions + late_s
 
 
@@ -53,11 +53,18 @@ def computing_bound_s(run: Run) -> float:
     return max(hang_bound_s(run), COMPUTING_S * 2.0**run.suspicions)
 
 
-def silence_bound_s(floor_s: float, workers: int) -> float:
-    """Seconds without any sign of life after which one of so many workers has hung, whatever it said
-    that it was doing.
+def silence_bound_s(run: Run) -> float:
+    """Seconds without any sign of life after which a worker has hung, whatever it said that it was
+    doing.
     """
-    return max(floor_s, signs_of_life.silent_s(workers))
+    return max(run.policy.hang_floor_s, signs_of_life.silent_s(_most_workers(run)))
+
+
+def _most_workers(run: Run) -> int:
+    """So many as the run has, or may just have had: when most of a thousand are lost at once, the
+    others have been asked to say less often that they live.
+    """
+    return max(len(run.workers), run.policy.sizes.largest + run.policy.sizes.standby)
 
 
 def last_turn_s(run: Run) -> float:

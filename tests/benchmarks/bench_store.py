@@ -22,6 +22,7 @@ from orchestrator.store.transfer.staging import stage
 from orchestrator.store.transfer.upload import upload
 from tests.benchmarks.figures import Figure, spread
 from tests.fakes.bundles import model, write_checkpoint
+from tests.servers.narrow_lines import narrow_lines
 from tests.servers.programs import missing, running
 from tests.store.big_state import GB
 from tests.store.runs import source_of, uploaded
@@ -29,6 +30,8 @@ from tests.store.test_big_state import contents, state_of
 
 STATE_MB, TURNS, CHECKPOINTS = 1024, 3, 10_000
 SAVED_GB, SLICES = 4, 4
+LINE_MB_PER_S, OVER_LINES_MB = 4, 512
+"""Of one connection, so that ten of them are no more than a server on loopback takes."""
 """The client gets its bytes in slices, one after the other, so that memory holds them twice at most."""
 Timed = Callable[[], object]
 
@@ -90,7 +93,9 @@ def _saving(kind: str, directory: Path) -> Figure:
     alone: list[float] = []
     ours: list[float] = []
     for turn in range(TURNS):
-        for send, times in ((client, alone), (save, ours)):
+        # Turn about here, too; and what the last one left to the disk is written before the next
+        for send, times in ((client, alone), (save, ours))[:: -1 if turn % 2 else 1]:
+            os.sync()
             # A server of its own, since SeaweedFS has room for some gigabytes here, also of what is
             # deleted
             root = directory / f"saved-{kind}-{turn}-{send.__name__}"
@@ -102,6 +107,30 @@ def _saving(kind: str, directory: Path) -> Figure:
     share = statistics.median(alone) / statistics.median(ours)
     behind = f"client alone {spread(alone, 's')}, saved {spread(ours, 's')}"
     name = f"{SAVED_GB} GB saved into {kind}, of what its client moves alone"
+    return Figure(name, share, 0.8, False, behind)
+
+
+def _saving_over_lines() -> Figure:
+    """The same where the store gives each connection so much and no more, as real ones do."""
+    state = state_of(OVER_LINES_MB * 10**6)
+    plain = np.random.default_rng(2).bytes(state.size_bytes)
+    times: dict[str, float] = {}
+    for name in ("client", "save"):
+        with (
+            running("s3") as server,
+            narrow_lines(server.port, LINE_MB_PER_S * 1e6) as lines,
+        ):
+            where = open_location(server.url("saved"), **server.options(lines.endpoint))
+            if name == "client":
+                send = functools.partial(where.fs.pipe_file, where.child("plain").path, plain)
+            else:
+                send = functools.partial(upload, contents(state.arrays), where)
+            times[name] = _seconds(send)
+    share = times["client"] / times["save"]
+    behind = f"client alone {times['client']:.1f} s, saved {times['save']:.1f} s"
+    name = (
+        f"{OVER_LINES_MB} MB saved at {LINE_MB_PER_S} MB/s a connection, of what the client moves"
+    )
     return Figure(name, share, 0.8, False, behind)
 
 
@@ -160,6 +189,7 @@ def figures(directory: Path) -> list[Figure]:
     return [
         *(_staging(kind, directory) for kind in ("gcs", "s3", "weed") if not missing(kind)),
         *(_saving(kind, directory) for kind in ("weed",) if not missing(kind)),
+        _saving_over_lines(),
         _foreign_ten_thousand(directory),
         *_own_ten_thousand(directory),
     ]

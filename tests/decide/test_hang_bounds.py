@@ -209,9 +209,9 @@ def test_bound_of_a_generation_without_a_step_is_that_of_a_slow_start(training: 
 
 
 def test_silence_bound_allows_for_late_signs_of_life() -> None:
-    assert silence_bound_s(5.0, 2) == 5.0
-    assert silence_bound_s(0.1, 2) == 2.5
-    assert silence_bound_s(5.0, 1000) == 12.5
+    assert silence_bound_s(Driver(count=2, hang_floor_s=5.0).run) == 5.0
+    assert silence_bound_s(Driver(count=2, hang_floor_s=0.1).run) == 2.5
+    assert silence_bound_s(Driver(count=1000, hang_floor_s=5.0).run) == 12.5
 
 
 def test_bound_of_a_large_group_allows_for_what_its_members_say_less_often(
@@ -219,4 +219,16 @@ def test_bound_of_a_large_group_allows_for_what_its_members_say_less_often(
 ) -> None:
     few, worker = training.run, next(iter(training.run.workers.values()))
     many = replace(few, workers=Roster(replace(worker, ident=f"w{n:04}") for n in range(1000)))
+    assert silence_bound_s(many) == 12.5
     assert hang_bound_s(many) == hang_bound_s(few) + pulse_s(1000) - pulse_s(2)
+
+
+def test_few_that_are_left_of_many_may_be_silent_as_long_as_the_many(training: Driver) -> None:
+    """They answer a question that was asked when they were a thousand."""
+    run = training.run
+    large = replace(
+        run, policy=replace(run.policy, sizes=replace(run.policy.sizes, largest=1000, standby=0))
+    )
+    assert len(large.workers) < 10
+    assert silence_bound_s(large) == 12.5
+    assert hang_bound_s(large) == hang_bound_s(run) + pulse_s(1000) - pulse_s(2)

@@ -57,8 +57,10 @@ class Cost:
     seconds: float
 
 
-REQUEST_COPIES = 4
-"""Of each part that is in flight: what a client makes of it on its way into a socket (gcsfs)."""
+REQUEST_COPIES = 2
+"""Of each part that is in flight: what waits for the socket beside it. Of gcsfs it's four, and fewer
+parts are in flight.
+"""
 
 
 def save(size: float, rates: Rates, local: bool = False) -> Cost:

@@ -82,7 +82,7 @@ def is_overdue(run: Run, now_s: float) -> bool:
 
 def _silence(turn: Turn) -> None:
     run = turn.run
-    bound_s = hang_bounds.silence_bound_s(run.policy.hang_floor_s, len(run.workers))
+    bound_s = hang_bounds.silence_bound_s(run)
     for worker in run.workers.values():
         if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")

@@ -21,9 +21,9 @@ PART_BYTES = 5 << 20
 """Sent at once: the least that S3 takes. A file of more than 48 GiB gets larger ones, since it takes
 10,000 at most.
 """
-IN_FLIGHT_BYTES = 10 << 20
-"""A rank may take 64 MB beside its rows, and gcsfs takes some four times of what it sends: with 16
-MiB, in two parts, it was 75 MB.
+IN_FLIGHT_BYTES = 25 << 20
+"""A rank may take 64 MB beside its rows. Of these bytes gcsfs sends two parts at a time, and takes some
+four times of them; other clients send five.
 """
 
 
