@@ -160,7 +160,11 @@ class JournalTruth:
         redone = sum(
             len(generations) - 1 for generations in self.world.truth.workers.taken.values()
         )
-        told = sum(int(each["steps_redone"]) for each in records if each["event"] == "incident")
+        incidents = [each for each in records if each["event"] == "incident"]
+        told = sum(int(each["steps_redone"]) for each in incidents)
+        if self.world.faults.store.lists_late_s:
+            # Who isn't shown yet that an incident is over tells of it once more
+            told = sum({each["worker"]: int(each["steps_redone"]) for each in incidents}.values())
         lost = len(
             {generation for each in self.world.truth.workers.taken.values() for generation in each}
         )
