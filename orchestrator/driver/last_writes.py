@@ -18,6 +18,8 @@ request with its first tries again fits into it.
 """
 LONGEST_S = 300.0
 """However slowly it goes on: as long as a last save may take (``decide.endings.LAST_SAVE_S``)."""
+AGAIN_S = 1.0
+"""Between two tries while the store is away, each of which tries a few times itself."""
 SLOW = "the output is slow: the last of what is to be written there is under way, and waited for as long as it moves, for %.0f s more at most"
 GIVEN_UP = "the output took too long: the end of the journal may be missing there, and the next driver waits until the lease has run out"
 

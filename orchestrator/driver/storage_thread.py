@@ -119,7 +119,7 @@ class StorageThread:
     def close(self) -> None:
         """Do what is still to be done, flush the journal and give up the lease."""
         # The lease last: the next driver reads the journal as soon as it's free
-        self._jobs.put(self._journal.flush)
+        self._jobs.put(self._flush_at_last)
         self._jobs.put(self._lease.release)
         self._jobs.put(None)
         last_writes.wait_for(
@@ -128,6 +128,17 @@ class StorageThread:
             lambda: (self._done, self._output.answers),
             self._scheduler,
         )
+
+    def _flush_at_last(self) -> None:
+        """Nobody asks for it again: a store that is away for a moment is waited for."""
+        until_s = self._scheduler.monotonic() + last_writes.STILL_S
+        while True:
+            try:
+                return self._journal.flush()
+            except StorageUnavailable:
+                if self._scheduler.monotonic() >= until_s:
+                    raise
+            self._scheduler.sleep(last_writes.AGAIN_S)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -61,6 +61,19 @@ def test_driver_waits_at_its_end_for_an_output_that_is_slow_and_moves() -> None:
     assert released
 
 
+def test_driver_waits_at_its_end_for_an_output_that_is_away_for_a_moment() -> None:
+    """A flush that fails is tried again by the next one; after the last there's none."""
+    world = World(1, Faults())
+
+    def goes_away() -> None:
+        world.bucket.down_until_s = world.schedule.now_s + last_writes.STILL_S / 2
+
+    _, told, released = closed(world, goes_away)
+    assert told == [str(number) for number in range(6)]
+    assert released
+    assert "refuses" in world.bucket.fired
+
+
 def test_driver_leaves_an_output_alone_that_does_not_answer_at_its_end() -> None:
     world = World(1, Faults())
     took_s, told, released = closed(world, lambda: slower(world, 10_000.0))
