@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from orchestrator.errors import StorageUnavailable
+from orchestrator.store.run.journal import Journal
 from orchestrator.workers.scheduling import Scheduler, StartedThread
 
 log = logging.getLogger("tfresume")
@@ -22,6 +24,20 @@ AGAIN_S = 1.0
 """Between two tries while the store is away, each of which tries a few times itself."""
 SLOW = "the output is slow: the last of what is to be written there is under way, and waited for as long as it moves, for %.0f s more at most"
 GIVEN_UP = "the output took too long: the end of the journal may be missing there, and the next driver waits until the lease has run out"
+
+
+def flush(journal: Journal, scheduler: Scheduler) -> None:
+    """Write what the journal lacks. Nobody asks for it again, so a store that is away for a moment
+    is waited for. Raises OutputError, StorageUnavailable.
+    """
+    until_s = scheduler.monotonic() + STILL_S
+    while True:
+        try:
+            return journal.flush()
+        except StorageUnavailable:
+            if scheduler.monotonic() >= until_s:
+                raise
+        scheduler.sleep(AGAIN_S)
 
 
 def wait_for(

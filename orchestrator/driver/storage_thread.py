@@ -25,6 +25,7 @@ from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.retention import retain
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
@@ -89,7 +90,9 @@ class StorageThread:
         self._done, self._ended = 0, False
         self._scheduler = scheduler
         self._began_s = scheduler.monotonic() - trained_s
-        if parent_label is not None:
+        if parent is None:
+            self._jobs.put(self._find_parent)
+        elif parent_label is not None:
             self._jobs.put(self._point)
         self._thread = scheduler.start(self._work, "tfresume-storage_thread")
 
@@ -119,7 +122,7 @@ class StorageThread:
     def close(self) -> None:
         """Do what is still to be done, flush the journal and give up the lease."""
         # The lease last: the next driver reads the journal as soon as it's free
-        self._jobs.put(self._flush_at_last)
+        self._jobs.put(lambda: last_writes.flush(self._journal, self._scheduler))
         self._jobs.put(self._lease.release)
         self._jobs.put(None)
         last_writes.wait_for(
@@ -128,17 +131,6 @@ class StorageThread:
             lambda: (self._done, self._output.answers),
             self._scheduler,
         )
-
-    def _flush_at_last(self) -> None:
-        """Nobody asks for it again: a store that is away for a moment is waited for."""
-        until_s = self._scheduler.monotonic() + last_writes.STILL_S
-        while True:
-            try:
-                return self._journal.flush()
-            except StorageUnavailable:
-                if self._scheduler.monotonic() >= until_s:
-                    raise
-            self._scheduler.sleep(last_writes.AGAIN_S)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -154,6 +146,14 @@ class StorageThread:
                     "the thread that writes to the output met an error of its own; it goes on"
                 )
         self._ended = True
+
+    def _find_parent(self) -> None:
+        """The newest checkpoint as the store has it: a driver that died between a commit and its
+        event has left one that no journal knows.
+        """
+        if found := list_checkpoints(self._output):
+            self._parent_label = found[0].label
+            self._point()
 
     def _point(self) -> None:
         """Set TensorFlow's pointer right where the driver before died between a commit and that."""
