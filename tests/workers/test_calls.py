@@ -44,7 +44,10 @@ class Bench:
     def __init__(self) -> None:
         self.told: list[ev.Event] = []
         self.left: list[str] = []
-        placement: Any = SimpleNamespace(free=self.left.append, arrived=lambda *_: None)
+        self.arrived: list[tuple[Any, ...]] = []
+        placement: Any = SimpleNamespace(
+            free=self.left.append, arrived=lambda *told: self.arrived.append(told)
+        )
         self.later: list[Callable[[], None]] = []
         self.delays_s: list[float] = []
         scheduler: Any = SimpleNamespace(later=self._later)
@@ -74,6 +77,23 @@ def test_events_are_told_and_the_next_are_asked_for_with_the_attempts_number(ben
         ("poll", (3, 0)),
         ("poll", (3, 7)),
     ]
+
+
+def test_worker_that_is_warm_has_arrived_where_it_says(bench: Bench) -> None:
+    warm = ev.Warm("w1", "10.0.0.1/1", 7, "10.0.0.1:80", (2, 3))
+    bench.actor.answer((1, [warm]))
+    assert bench.told == [warm]
+    assert bench.arrived == [("w1", "10.0.0.1/1", (2, 3))]
+
+
+def test_worker_that_cannot_be_reached_is_asked_for_the_same_events_again(bench: Bench) -> None:
+    bench.actor.answer((7, []))
+    bench.actor.answer(error=rex.ActorUnavailableError("no connection", None))
+    assert bench.delays_s == [ASK_AGAIN_S]
+    bench.later.pop()()
+    assert [arguments for _, arguments, _ in bench.actor.asked] == [(3, 0), (3, 7), (3, 7)]
+    bench.actor.answer(error=died())
+    assert bench.told == [ev.Gone("w1", ev.Cause.DIED, WITHOUT_A_WORD)]
 
 
 def test_death_is_told_once_and_its_place_is_free(bench: Bench) -> None:
@@ -107,9 +127,9 @@ def test_worker_whose_answers_fail_is_ended_and_its_place_is_free(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[Any] = []
-    monkeypatch.setattr("ray.kill", lambda actor, no_restart: killed.append(actor))
+    monkeypatch.setattr("ray.kill", lambda actor, no_restart: killed.append((actor, no_restart)))
     bench.actor.answer(error=ValueError("no event"))
-    assert killed == [bench.actor]
+    assert killed == [(bench.actor, True)]
     assert bench.told == [ev.Gone("w1", ev.Cause.ERROR, "ValueError: no event")]
     assert bench.left == ["w1"]
     bench.calls.wait_until_gone(["w1"], 60.0)
@@ -172,6 +192,7 @@ RAY_SAYS = "The actor is dead because its worker process has died. Worker exit t
             -15,
         ),
         ("Worker unexpectedly exits with a connection error code 2.", WITHOUT_A_WORD, None),
+        ("Task was killed by the OOM killer of its container", WITHOUT_A_WORD, None),
         (
             "Task was killed by the OOM killer due to the node running low on memory",
             "out of memory: Ray ended it, since its node ran low",
