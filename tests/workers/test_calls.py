@@ -80,10 +80,10 @@ def test_events_are_told_and_the_next_are_asked_for_with_the_attempts_number(ben
 
 
 def test_worker_that_is_warm_has_arrived_where_it_says(bench: Bench) -> None:
-    warm = ev.Warm("w1", "10.0.0.1/1", 7, "10.0.0.1:80", (2, 3))
+    warm = ev.Warm("w1", "10.0.0.1/1", 7, "10.0.0.1:80", ("2", "3"))
     bench.actor.answer((1, [warm]))
     assert bench.told == [warm]
-    assert bench.arrived == [("w1", "10.0.0.1/1", (2, 3))]
+    assert bench.arrived == [("w1", "10.0.0.1/1", ("2", "3"))]
 
 
 def test_worker_that_cannot_be_reached_is_asked_for_the_same_events_again(bench: Bench) -> None:
