@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 from launch.runs.history import History, history_of
 from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
 from orchestrator.decide.goodput import Account
-from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.decide.holding import Hold, look
 from orchestrator.decide.standing import JournaledState
 from orchestrator.errors import FatalError, OutputError, SourceError
 from orchestrator.store.checkpoints.run_checkpoints import list_saves
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
-from orchestrator.store.run.lease import BEATS_PER_LEASE, NOBODY, Observed, observe
+from orchestrator.store.run.lease import BEATS_PER_LEASE, NOBODY, Observed, looked, observe
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
 from orchestrator.store.run.snapshots import read_folds
 
@@ -156,13 +156,8 @@ def driver_state(
     hold, watch = look(None, observed.sight, now())
     while hold is Hold.WAIT and now() < deadline_s:
         wait(min(lease_s / BEATS_PER_LEASE / 2, 1.0))
-        hold, watch = _look_again(output, watch, now)
+        _, hold, watch = looked(output, watch, now)
     return {Hold.REFUSE: Driver.ALIVE, Hold.TAKE: Driver.DEAD, Hold.WAIT: Driver.SILENT}[hold]
-
-
-def _look_again(output: Location, watch: Watch, now: Callable[[], float]) -> tuple[Hold, Watch]:
-    observed = observe(output)
-    return look(watch, observed.sight, now())
 
 
 def newest(output: Location) -> SavedCheckpoint | None:

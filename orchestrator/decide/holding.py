@@ -58,7 +58,7 @@ def look(watch: Watch | None, sight: Sight, now_s: float) -> tuple[Hold, Watch]:
 
     Args:
         watch: what earlier looks gave, None for the first.
-        now_s: our monotonic clock.
+        now_s: our monotonic clock when this look began.
     """
     if sight.number == 0 or sight.released or sight.dead:
         return Hold.TAKE, Watch(sight, now_s)

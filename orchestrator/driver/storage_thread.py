@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
+from orchestrator.driver import last_writes
 from orchestrator.driver.inbox import Message, Remark, Restorable
 from orchestrator.driver.past import KINDS
 from orchestrator.driver.restorable import newest_restorable
@@ -24,6 +25,7 @@ from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.retention import retain
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import CHANGED_SUFFIX, split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FORMAT, ChainLink, Manifest
@@ -87,9 +89,12 @@ class StorageThread:
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
         self._jobs = scheduler.line()
+        self._done, self._ended = 0, False
         self._scheduler = scheduler
         self._began_s = scheduler.monotonic() - trained_s
-        if parent_label is not None:
+        if parent is None:
+            self._jobs.put(self._find_parent)
+        elif parent_label is not None:
             self._jobs.put(self._point)
         self._thread = scheduler.start(self._work, "tfresume-storage_thread")
 
@@ -116,18 +121,24 @@ class StorageThread:
         """
         self._jobs.put(lambda: self._find(reason, exclude))
 
-    def close(self, timeout_s: float = 30.0) -> None:
+    def close(self) -> None:
         """Do what is still to be done, flush the journal and give up the lease."""
         # The lease last: the next driver reads the journal as soon as it's free
-        self._jobs.put(self._journal.flush)
+        self._jobs.put(lambda: last_writes.flush(self._journal, self._scheduler))
         self._jobs.put(self._lease.release)
         self._jobs.put(None)
-        self._thread.join(timeout_s)
+        last_writes.wait_for(
+            self._thread,
+            lambda: self._ended,
+            lambda: (self._done, self._output.answers),
+            self._scheduler,
+        )
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
+                self._done += 1
             except LeaseLost as error:
                 self._tell(ev.Fenced(error.as_dict()))
             except OrchestratorError as error:
@@ -136,6 +147,15 @@ class StorageThread:
                 log.exception(
                     "the thread that writes to the output met an error of its own; it goes on"
                 )
+        self._ended = True
+
+    def _find_parent(self) -> None:
+        """The newest checkpoint as the store has it: a driver that died between a commit and its
+        event has left one that no journal knows.
+        """
+        if found := list_checkpoints(self._output):
+            self._parent_label = found[0].label
+            self._point()
 
     def _point(self) -> None:
         """Set TensorFlow's pointer right where the driver before died between a commit and that."""

@@ -38,7 +38,13 @@ from tests.store.runs import saved, uploaded_parts
 class Bench:
     """A storage thread over a directory, and what it tells the loop."""
 
-    def __init__(self, directory: Path, trained_s: float = 0.0, label: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        trained_s: float = 0.0,
+        label: str | None = None,
+        parent: tuple[int, int] | None = (0, 0),
+    ) -> None:
         self.output: Location = open_location(str(directory / "out"))
         self.lease: Lease = acquire(self.output)
         self.told: queue.Queue[Any] = queue.Queue()
@@ -47,7 +53,7 @@ class Bench:
         )
         saved = Saved("f", None, ())
         self.storage_thread = StorageThread(
-            self.output, self.lease, config, saved, (0, 0), label, trained_s, self.told.put
+            self.output, self.lease, config, saved, parent, label, trained_s, self.told.put
         )
         self.scratch = directory
 
@@ -400,8 +406,15 @@ def test_storage_thread_forgets_a_commit_in_doubt_when_the_group_goes_on_from_el
     assert bench.next() == ev.Committed(2, 6, 12)
 
 
+@pytest.mark.parametrize(
+    ("parent", "told"),
+    [
+        pytest.param((0, 0), 200, id="it starts from the checkpoint"),
+        pytest.param(None, 100, id="it adopts, and the journal knows the older one alone"),
+    ],
+)
 def test_driver_whose_predecessor_died_between_a_commit_and_the_pointer_sets_it_right(
-    tmp_path: Path,
+    parent: tuple[int, int] | None, told: int, tmp_path: Path
 ) -> None:
     """It did so with its next commit alone, and a run that was stopped before has none."""
     output = open_location(str(tmp_path / "out"))
@@ -409,6 +422,6 @@ def test_driver_whose_predecessor_died_between_a_commit_and_the_pointer_sets_it_
     saved(output, 100)
     saved(output, 200)
     write_pointer(output, "a0001-g0001/model.ckpt-100", ["a0001-g0001/model.ckpt-100"])
-    bench = Bench(tmp_path, label="a0001-g0001/model.ckpt-200")
+    bench = Bench(tmp_path, label=f"a0001-g0001/model.ckpt-{told}", parent=parent)
     bench.storage_thread.close()
     assert read_pointer(output) == "a0001-g0001/model.ckpt-200"

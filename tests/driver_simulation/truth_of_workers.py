@@ -22,8 +22,10 @@ class WorkersTruth:
     def __init__(self, world: World) -> None:
         self.world = world
         self.obeyed_by: dict[str, int] = {}
-        self.ends: dict[tuple[str, int], dict[int, int]] = {}
-        """By worker and generation, how far each attempt let it run at last."""
+        self.ends: dict[tuple[SimWorker, int], dict[int, int]] = {}
+        """By worker's process and generation, how far each attempt let it run at last. Who lost its
+        journal gives a name once more, after all of that name are gone.
+        """
         self.contact_s: dict[str, float] = {}
         """By worker, when a driver last spoke to it."""
         self.taken: dict[int, set[tuple[int, tuple[str, ...]]]] = {}
@@ -55,9 +57,9 @@ class WorkersTruth:
         group = worker.mailbox.order
         if group is None or group.generation != order.generation:
             return
-        self.ends.setdefault((worker.ident, order.generation), {})[attempt] = order.end
+        self.ends.setdefault((worker, order.generation), {})[attempt] = order.end
         members = [
-            other.ident
+            other
             for other in self.world.processes()
             if other.mailbox.order is not None
             and other.mailbox.order.generation == order.generation
@@ -66,8 +68,8 @@ class WorkersTruth:
         ]
         before = [
             end
-            for ident in members
-            for earlier, end in self.ends.get((ident, order.generation), {}).items()
+            for member in members
+            for earlier, end in self.ends.get((member, order.generation), {}).items()
             if earlier < attempt
         ]
         self.world.check(

@@ -13,7 +13,7 @@ from ray import exceptions as rex
 from orchestrator.decide import events as ev
 from orchestrator.decide.signs_of_life import PULSE_S
 from orchestrator.errors import LeaseLost
-from orchestrator.workers.calls import WITHOUT_A_WORD, Calls
+from orchestrator.workers.calls import ASK_AGAIN_S, WITHOUT_A_WORD, Calls, why_gone
 
 
 class Actor:
@@ -45,15 +45,21 @@ class Bench:
     def __init__(self) -> None:
         self.told: list[ev.Event] = []
         self.left: list[str] = []
-        placement: Any = SimpleNamespace(free=self.left.append, arrived=lambda *_: None)
-        self.later: list[Callable[[], None]] = []
-        scheduler: Any = SimpleNamespace(
-            later=lambda delay_s, work: self.later.append(work), line=lambda: None
+        self.arrived: list[tuple[Any, ...]] = []
+        placement: Any = SimpleNamespace(
+            free=self.left.append, arrived=lambda *told: self.arrived.append(told)
         )
+        self.later: list[Callable[[], None]] = []
+        self.delays_s: list[float] = []
+        scheduler: Any = SimpleNamespace(later=self._later, line=lambda: None)
         self.calls, self.actor = Calls(3, placement, self.told.append, scheduler), Actor()
         self.calls._sender = SimpleNamespace(ask=lambda send: send())  # type: ignore[assignment]
         self.calls.expect("w1")
         self.calls.listen("w1", self.actor)
+
+    def _later(self, delay_s: float, work: Callable[[], None]) -> None:
+        self.delays_s.append(delay_s)
+        self.later.append(work)
 
 
 @pytest.fixture
@@ -73,6 +79,23 @@ def test_events_are_told_and_the_next_are_asked_for_with_the_attempts_number(ben
         ("poll", (3, 0, PULSE_S)),
         ("poll", (3, 7, PULSE_S)),
     ]
+
+
+def test_worker_that_is_warm_has_arrived_where_it_says(bench: Bench) -> None:
+    warm = ev.Warm("w1", "10.0.0.1/1", 7, "10.0.0.1:80", ("2", "3"))
+    bench.actor.answer((1, [warm]))
+    assert bench.told == [warm]
+    assert bench.arrived == [("w1", "10.0.0.1/1", ("2", "3"))]
+
+
+def test_worker_that_cannot_be_reached_is_asked_for_the_same_events_again(bench: Bench) -> None:
+    bench.actor.answer((7, []))
+    bench.actor.answer(error=rex.ActorUnavailableError("no connection", None))
+    assert bench.delays_s == [ASK_AGAIN_S]
+    bench.later.pop()()
+    assert [arguments for _, arguments, _ in bench.actor.asked] == [(3, 0), (3, 7), (3, 7)]
+    bench.actor.answer(error=died())
+    assert bench.told == [ev.Gone("w1", ev.Cause.DIED, WITHOUT_A_WORD)]
 
 
 def test_death_is_told_once_and_its_place_is_free(bench: Bench) -> None:
@@ -106,9 +129,9 @@ def test_worker_whose_answers_fail_is_ended_and_its_place_is_free(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[Any] = []
-    monkeypatch.setattr("ray.kill", lambda actor, no_restart: killed.append(actor))
+    monkeypatch.setattr("ray.kill", lambda actor, no_restart: killed.append((actor, no_restart)))
     bench.actor.answer(error=ValueError("no event"))
-    assert killed == [bench.actor]
+    assert killed == [(bench.actor, True)]
     assert bench.told == [ev.Gone("w1", ev.Cause.ERROR, "ValueError: no event")]
     assert bench.left == ["w1"]
     bench.calls.wait_until_gone(["w1"], 60.0)
@@ -135,9 +158,27 @@ def test_nothing_is_kept_of_workers_that_are_gone(bench: Bench) -> None:
     assert kept() == before
 
 
-def test_lost_node_is_known_by_rays_text(bench: Bench) -> None:
-    bench.actor.answer(error=died("The actor died because its node has died."))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The actor died because its node has died.",
+        "The node died unexpectedly.",
+        "The actor died: NODE_DIED",
+    ],
+)
+def test_lost_node_is_known_by_rays_text(text: str, bench: Bench) -> None:
+    bench.actor.answer(error=died(text))
     assert bench.told == [ev.Gone("w1", ev.Cause.NODE, "its node is gone")]
+
+
+def test_preempted_node_is_known_by_what_ray_says_beside_its_text(bench: Bench) -> None:
+    bench.actor.answer(error=rex.RayActorError(preempted=True))
+    assert bench.told == [ev.Gone("w1", ev.Cause.PREEMPTED, "its node was preempted")]
+
+
+def test_death_of_which_ray_says_nothing_is_one_without_a_word() -> None:
+    gone = ev.Gone("w1", ev.Cause.DIED, WITHOUT_A_WORD)
+    assert why_gone("w1", Exception("an error that isn't the actor's")) == gone
 
 
 RAY_SAYS = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
@@ -153,6 +194,7 @@ RAY_SAYS = "The actor is dead because its worker process has died. Worker exit t
             -15,
         ),
         ("Worker unexpectedly exits with a connection error code 2.", WITHOUT_A_WORD, None),
+        ("Task was killed by the OOM killer of its container", WITHOUT_A_WORD, None),
         (
             "Task was killed by the OOM killer due to the node running low on memory",
             "out of memory: Ray ended it, since its node ran low",
@@ -180,6 +222,7 @@ def test_call_that_does_not_reach_a_worker_for_the_moment_is_made_again(bench: B
     ] * 3
     assert bench.told == []
     assert bench.later == []
+    assert bench.delays_s == [ASK_AGAIN_S] * 2
 
 
 def test_call_that_did_not_reach_a_worker_is_not_made_again_after_the_end(bench: Bench) -> None:
@@ -196,11 +239,41 @@ def test_order_that_cannot_be_delivered_keeps_the_group_from_forming(bench: Benc
     assert bench.told == [ev.JoinFailed("w1", 4, "ValueError: no state")]
 
 
-def test_worker_of_a_newer_driver_fences_this_one(bench: Bench) -> None:
-    error = Exception()
-    error.cause = LeaseLost("attempt 4 commands it")  # type: ignore[attr-defined]
+def test_order_that_could_be_delivered_is_no_failure_of_its_group(bench: Bench) -> None:
+    bench.calls.call("w1", "join", "order", None, generation=4)
+    bench.actor.answer()
+    assert bench.told == []
+
+
+def test_worker_that_dies_as_it_joins_keeps_the_group_from_forming(bench: Bench) -> None:
+    bench.calls.call("w1", "join", "order", None, generation=4)
+    bench.actor.answer(error=died())
+    assert bench.told == [ev.JoinFailed("w1", 4, "RayActorError: ")]
+    bench.calls.call("w1", "break_step", generation=4)
+    bench.actor.answer(error=died())
+    assert len(bench.told) == 1, "the poll tells of its death"
+
+
+LOST = LeaseLost("attempt 4 commands it", remedy="Nothing to do")
+
+
+@pytest.mark.parametrize("method", ["poll", "grant"])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_worker_of_a_newer_driver_fences_this_one(method: str, wrapped: bool, bench: Bench) -> None:
+    error: Exception = LOST
+    if wrapped or method == "poll":  # as Ray brings it from a worker
+        error = Exception()
+        error.cause = LOST  # type: ignore[attr-defined]
+    if method == "grant":
+        bench.calls.call("w1", "grant", "order")
     bench.actor.answer(error=error)
-    assert [type(event) for event in bench.told] == [ev.Fenced]
+    assert bench.told == [ev.Fenced(LOST.as_dict())]
+    assert bench.later == []
+
+
+def test_worker_that_stays_is_waited_for_no_longer_than_is_said(bench: Bench) -> None:
+    bench.calls.wait_until_gone(["w1"], 0.0)
+    assert not bench.calls.is_gone("w1")
 
 
 def test_nothing_is_told_any_more_once_it_is_closed(bench: Bench) -> None:

@@ -20,7 +20,7 @@ PROBE_S = 3.0
 """A handshake over the slowest line takes less; whoever waits has waited ``FIRST_CONTACT_S``
 already.
 """
-_answered: set[tuple[str, str, str]] = set()
+_answers: dict[tuple[str, str, str], int] = {}
 
 
 def _place(protocol: str, fs: Any, path: str) -> tuple[str, str, str]:
@@ -29,12 +29,18 @@ def _place(protocol: str, fs: Any, path: str) -> tuple[str, str, str]:
 
 def has_answered(protocol: str, fs: Any, path: str) -> bool:
     """Whether the bucket of ``path`` ever gave this process an answer, be it a refusal."""
-    return _place(protocol, fs, path) in _answered
+    return answers(protocol, fs, path) > 0
+
+
+def answers(protocol: str, fs: Any, path: str) -> int:
+    """How many it gave, about: a store that moves is told from one that stands still."""
+    return _answers.get(_place(protocol, fs, path), 0)
 
 
 def answered(protocol: str, fs: Any, path: str) -> None:
     """Remembers that it did."""
-    _answered.add(_place(protocol, fs, path))
+    place = _place(protocol, fs, path)
+    _answers[place] = _answers.get(place, 0) + 1
 
 
 def why_silent(fs: Any) -> str:

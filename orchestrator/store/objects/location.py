@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 
 from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
-from orchestrator.store.objects import local_files
+from orchestrator.store.objects import contact, local_files
 from orchestrator.store.objects.client_errors import Meaning, meaning
 from orchestrator.store.objects.clients import client_settings, how_to_install
 from orchestrator.store.objects.failures import Action, one_line, translate
@@ -76,6 +76,11 @@ class Location:
         and can be cancelled.
         """
         return is_async(self.fs)
+
+    @property
+    def answers(self) -> int:
+        """How many requests this bucket has answered to this process, about, be it by refusing."""
+        return contact.answers(self.protocol, self.fs, self.path)
 
     @property
     def parent(self) -> Location:

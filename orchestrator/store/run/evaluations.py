@@ -26,14 +26,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.decide.holding import Hold, Watch
 from orchestrator.errors import AlreadyExists, ConfigError, OutputError
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.records import decode, encode, read_record
 from orchestrator.store.run.beating import beats
-from orchestrator.store.run.lease import BEATS_PER_LEASE, observe
+from orchestrator.store.run.lease import BEATS_PER_LEASE, looked
 
 log = logging.getLogger("tfresume")
 DIRECTORY = "evaluations"
@@ -199,11 +199,11 @@ class Holds:
         return found
 
     def _lives(self, each: Evaluations) -> bool:
-        before, observed = self._watches.get(each.name), observe(each.place)
-        hold, watch = look(before, observed.sight, self._now())
+        before = self._watches.get(each.name)
+        observed, hold, watch = looked(each.place, before, self._now)
         if before is None and self._wait is not None and not beats(observed, time.time()):
             while hold is Hold.WAIT:
                 self._wait(observed.sight.lease_s / BEATS_PER_LEASE / 2)
-                hold, watch = look(watch, observe(each.place).sight, self._now())
+                _, hold, watch = looked(each.place, watch, self._now)
         self._watches[each.name] = watch
         return hold is not Hold.TAKE

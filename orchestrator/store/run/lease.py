@@ -210,6 +210,24 @@ def observe(output: Location) -> Observed:
     )
 
 
+def looked(
+    output: Location, watch: Watch | None, now: Callable[[], float]
+) -> tuple[Observed, Hold, Watch]:
+    """One more look at the newest lease, and what follows from it. Raises what ``observe`` does.
+
+    A holder's silence is counted from the end of one look to the beginning of another: a process
+    that slept within one has heard nothing meanwhile, whatever its clock says. Who slept for a lease
+    after what it saw looks again before it acts on it, since the holder may have woken up as well.
+    """
+    asked_s = now()
+    observed = observe(output)
+    hold, seen = look(watch, observed.sight, asked_s)
+    if seen is not watch:
+        return observed, hold, Watch(seen.sight, now())
+    slept = now() - asked_s >= observed.sight.lease_s
+    return observed, Hold.WAIT if slept else hold, seen
+
+
 def acquire(
     output: Location,
     name: str | None = None,
@@ -232,8 +250,7 @@ def acquire(
     """
     watch: Watch | None = None
     while True:
-        observed = observe(output)
-        hold, watch = look(watch, observed.sight, now())
+        observed, hold, watch = looked(output, watch, now)
         if hold is Hold.REFUSE:
             raise _held(output, observed)
         if hold is Hold.WAIT:
