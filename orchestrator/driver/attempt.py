@@ -28,7 +28,8 @@ from orchestrator.driver.inbox import Inbox, Interrupted
 from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of
-from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.driver.save_manifests import Saved
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import OrchestratorError
 from orchestrator.graph.loading import Loading
 from orchestrator.journal.event import JournalEvent

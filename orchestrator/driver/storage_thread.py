@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
@@ -17,8 +17,8 @@ from orchestrator.driver import last_writes
 from orchestrator.driver.inbox import Message, Remark, Restorable
 from orchestrator.driver.past import KINDS
 from orchestrator.driver.restorable import newest_restorable
-from orchestrator.errors import LeaseLost, OrchestratorError, OutputError, StorageUnavailable
-from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.driver.save_manifests import Saved, SaveManifests
+from orchestrator.errors import LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
@@ -26,9 +26,8 @@ from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.retention import retain
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
-from orchestrator.store.objects.layout import CHANGED_SUFFIX, split_step
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.manifest import FORMAT, ChainLink, Manifest
+from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
@@ -38,21 +37,6 @@ from orchestrator.store.transfer.part_files import send_index
 from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What all manifests of an attempt have in common, and how their source is read.
-
-    Attributes:
-        loading: as ``edited_graph.source_loading`` gives it.
-    """
-
-    fingerprint: str
-    step_key: str | None
-    repairs: tuple[str, ...]
-    edits: tuple[str, ...] = ()
-    loading: Loading | None = AS_SAVED
 
 
 class StorageThread:
@@ -83,15 +67,13 @@ class StorageThread:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._doubtful: tuple[ev.SaveWritten, Manifest] | None = None
-        self._chains: dict[int, tuple[ChainLink, ...]] = {}
-        """What each save in parts of this driver that was committed is made of, by its number."""
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
         self._jobs = scheduler.line()
         self._done, self._ended = 0, False
         self._scheduler = scheduler
-        self._began_s = scheduler.monotonic() - trained_s
+        self._manifests = SaveManifests(saved, lease.attempt, trained_s, scheduler)
         if parent is None:
             self._jobs.put(self._find_parent)
         elif parent_label is not None:
@@ -179,14 +161,18 @@ class StorageThread:
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         self._doubtful = None  # a later save takes the place of an earlier one
-        manifest = None if written.reports else self._manifest_of(written, world_size)
+        manifest = (
+            None if written.reports else self._manifests.of(written, world_size, self._parent_label)
+        )
         began_s = self._scheduler.monotonic()
         try:
             if not self._lease.is_fresh:
                 self._lease.heartbeat()  # nobody may have taken over since we were last heard of
             self._record()
             if manifest is None:
-                manifest = self._manifest_of(self._with_index(written), world_size)
+                manifest = self._manifests.of(
+                    self._with_index(written), world_size, self._parent_label
+                )
             commit(self._output, manifest, lease=self._lease)
         except LeaseLost:
             raise
@@ -221,44 +207,11 @@ class StorageThread:
                 raise
             self._committed(written, manifest, began_s)
 
-    def _manifest_of(self, written: ev.SaveWritten, world_size: int) -> Manifest:
-        chain = self._ground_of(written)
-        return Manifest(
-            format=FORMAT if chain else 1,
-            chain=chain,
-            name=split_step(written.prefix.removesuffix(CHANGED_SUFFIX))[0],
-            step=written.step,
-            attempt=self._lease.attempt,
-            generation=written.generation,
-            files=tuple(written.files),
-            parent=self._parent_label,
-            position=written.position,
-            world_size=world_size,
-            step_key=self._saved.step_key,
-            training_s=max(0.0, self._scheduler.monotonic() - self._began_s),
-            created=self._scheduler.unix(),
-            repairs=self._saved.repairs,
-            edits=self._saved.edits,
-            source=self._saved.fingerprint,
-        )
-
-    def _ground_of(self, written: ev.SaveWritten) -> tuple[ChainLink, ...]:
-        """What a save stands on; nothing for a full one. Raises OutputError."""
-        over = 0 if written.part is None else written.part.over
-        if over and over not in self._chains:
-            raise OutputError(
-                f"{written.prefix} holds what has changed since save {over}, which was never committed",
-                remedy="The next save has to be a full one",
-            )
-        return self._chains[over] if over else ()
-
     def _committed(self, written: ev.SaveWritten, manifest: Manifest, began_s: float) -> None:
         # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
-        if written.part is not None:
-            link = ChainLink(label=manifest.label, save_id=manifest.save_id)
-            self._chains[written.part.save] = (*manifest.chain, link)
+        self._manifests.committed(written, manifest)
         self._tell(
             Remark(
                 SaveCommitted(

@@ -15,7 +15,8 @@ from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heartbeat
 from orchestrator.driver.inbox import Remark
-from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.driver.save_manifests import Saved
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.driver import last_writes
-from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.driver.save_manifests import Saved
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.lease import acquire, observe

@@ -16,7 +16,8 @@ from orchestrator.driver import restorable
 from orchestrator.driver import storage_thread as storage_thread_module
 from orchestrator.driver.edited_graph import source_loading
 from orchestrator.driver.inbox import Remark, Restorable
-from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.driver.save_manifests import Saved
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse

@@ -23,7 +23,8 @@ from orchestrator.decide import events as ev
 from orchestrator.decide.rules.saving import put_together
 from orchestrator.decide.save_parts import amiss
 from orchestrator.decide.save_policy import differing as differing_digests
-from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.driver.save_manifests import Saved
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.source import newest_source

@@ -20,6 +20,7 @@ from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.state.host_buffers import HostBuffers
 from orchestrator.training.state.row_access import RowAccess
+from orchestrator.training.state.saver_entries import SaverEntries
 from orchestrator.training.state.session_rows import LiveRows, SessionRows, Stillness
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
@@ -50,9 +51,7 @@ class Snapshot:
         self._graph = graph
         self._imported = imported
         self.variables = {variable.name: variable for variable in graph.variables}
-        # An iterator's own state (a variant) can't leave TensorFlow; the input's position takes its
-        # place
-        self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
+        self._entries = SaverEntries(imported, graph)
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
         members = frozenset() if gpu else graph.tables.members
@@ -82,7 +81,7 @@ class Snapshot:
             name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)
         }
         self.assign(session, values)
-        self._restore_entries(session, state)
+        self._entries.restore(session, state)
         initialised = [
             v.name
             for v in self._graph.variables
@@ -119,16 +118,6 @@ class Snapshot:
             )
             self._restored = session
 
-    def _restore_entries(self, session: LiveSession, state: State) -> None:
-        """A table's keys and values are two entries of one operation, which takes both at once."""
-        feeds: dict[str, dict[str, np.ndarray]] = {}
-        for entry in self._entries:
-            array = state.arrays.get(ENTRY_PREFIX + entry.key)
-            if array is not None:
-                feeds.setdefault(entry.restore_op, {})[entry.restore_tensor] = array
-        for name, values in feeds.items():
-            session.run(self._imported.get_operation_by_name(name), values)
-
     def read_all(
         self, session: LiveSession, without: Collection[str] = ()
     ) -> dict[str, np.ndarray]:
@@ -141,7 +130,7 @@ class Snapshot:
         read: dict[str, np.ndarray] = {}
         for names in self._read_in_turn(without):
             read |= self.read(session, names)
-        return read | self._read_entries(session)
+        return read | self._entries.read(session)
 
     def _read_in_turn(self, without: Collection[str] = ()) -> list[list[str]]:
         sizes = {name: self._sizes.get(name, 0) for name in self._present if name not in without}
@@ -199,18 +188,7 @@ class Snapshot:
                     else self._buffers.fill(name, np.asarray(value))
                 )
             MOVED.add(sum(copied[name].nbytes for name in names))
-        return copied | self._read_entries(session)
-
-    def _read_entries(self, session: LiveSession) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {}
-        fetched = (
-            session.run([entry.save_tensor for entry in self._entries]) if self._entries else []
-        )
-        for entry, value in zip(self._entries, fetched, strict=True):
-            arrays[ENTRY_PREFIX + entry.key] = np.asarray(
-                value, dtype=object if entry.dtype == "string" else None
-            )
-        return arrays
+        return copied | self._entries.read(session)
 
     def initialise(self, session: LiveSession, operations: Sequence[str]) -> None:
         """Run the graph's own initialisers."""
