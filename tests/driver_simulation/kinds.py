@@ -75,7 +75,7 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         {**SHARED, "shard_tables": ["table"]},
     ),
     "tables of which two hold each row": (
-        Faults(kill_s=8.0, dies_s=25.0, notice_s=30.0),
+        Faults(kill_s=4.0, dies_s=25.0, notice_s=30.0),
         {**SHARED, "shard_tables": ["table"], "table_copies": 2},
     ),
     "rows that two hold and whatever goes wrong": (

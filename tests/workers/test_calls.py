@@ -93,7 +93,11 @@ def test_worker_that_cannot_be_reached_is_asked_for_the_same_events_again(bench:
     bench.actor.answer(error=rex.ActorUnavailableError("no connection", None))
     assert bench.delays_s == [ASK_AGAIN_S]
     bench.later.pop()()
-    assert [arguments for _, arguments, _ in bench.actor.asked] == [(3, 0), (3, 7), (3, 7)]
+    assert [arguments for _, arguments, _ in bench.actor.asked] == [
+        (3, 0, PULSE_S),
+        (3, 7, PULSE_S),
+        (3, 7, PULSE_S),
+    ]
     bench.actor.answer(error=died())
     assert bench.told == [ev.Gone("w1", ev.Cause.DIED, WITHOUT_A_WORD)]
 
