@@ -108,6 +108,15 @@ def formation(run: Run) -> Formation | None:
     return _with_rows(run, chosen, seats, states) or _catching_up(run, chosen, seats)
 
 
+def forms_to_save(run: Run) -> bool:
+    """Whether a run that ends can have all rows of divided tables saved, if it forms a group of those
+    who have them first.
+    """
+    lacking = run.policy.saving.in_parts and not is_complete(run)
+    able = lacking and run.fruitless < recovery.FRUITLESS_LIMIT and is_enough(run)
+    return able and not run.rolling_back and formation(run) is not None
+
+
 def _furthest(run: Run) -> str | None:
     order = tuple(holders(run))
     places = {ident: run.workers[ident].place for ident in order}

@@ -325,3 +325,25 @@ def test_member_that_could_not_catch_up_is_seated_among_those_who_did() -> None:
     assert taken is not None
     assert sum(end - first for spans in taken.values() for first, end in spans) == 8
     assert set(taken) == {"w0002", "w0004"}
+
+
+def test_run_that_is_stopped_in_a_loss_brings_all_rows_together_and_saves_them() -> None:
+    driver = three_of_whom_one_is_lost()
+    driver.tell(ev.StopAsked(ev.StopCause.SIGINT, 300.0))
+    hold(driver, 10, "w0001", "w0003")
+    form = driver.only(act.Form)
+    assert not driver.all(act.Finish)
+    assert rows_of(form) == [{"w0003": [(8, 12)]}, {"w0001": [(6, 8), (4, 6)]}]
+
+    join(driver)
+    grant = driver.only(act.Grant)
+    assert (grant.saves, grant.parts, grant.end) == ((10,), 2, 10)
+
+
+def test_run_that_is_stopped_after_both_holders_of_some_rows_are_lost_saves_nothing() -> None:
+    driver = three_of_whom_one_is_lost()
+    driver.tell(ev.Gone("w0003", ev.Cause.DIED), ev.StopAsked(ev.StopCause.SIGINT, 300.0))
+    hold(driver, 10, "w0001")
+
+    assert driver.all(act.Finish)
+    assert not driver.all(act.Form)

@@ -90,6 +90,10 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         ),
         {**SHARED, "shard_tables": ["table"], "table_copies": 2},
     ),
+    "a stop while two hold each row": (
+        Faults(stop_at_s=18.0, kill_s=3.0, dies_s=30.0),
+        {**SHARED, "until": 10_000, "shard_tables": ["table"], "table_copies": 2},
+    ),
     "divided tables and whatever goes wrong": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
@@ -178,6 +182,7 @@ FIRES: dict[str, set[str]] = {
     "a stop": {"stop_at_s", "dies_s"},
     "tables that are divided": {"kill_s", "dies_s", "notice_s", "rows_moved"},
     "tables of which two hold each row": {"kill_s", "dies_s", "rows_moved", "caught_up"},
+    "a stop while two hold each row": {"stop_at_s", "kill_s", "rows_moved"},
     "rows that two hold and whatever goes wrong": {"kill_s", "dies_s", "lost", "rows_moved"},
     "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
     "changed rows": {"kill_s", "dies_s", "part_refused", "chained"},

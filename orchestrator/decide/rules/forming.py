@@ -3,7 +3,8 @@
 Rule: a group is formed only when every living member of the last one has stopped between two steps
 (``Held``) or is gone. The state with the highest step goes on; a checkpoint is read only if nobody
 has a state. Who is only one run behind takes that run's result, and not the whole state. Rows of
-divided tables go on from where they are (``crew.formation``).
+divided tables go on from where they are (``crew.formation``). A run that ends forms a group only
+where they have to come together for the last save.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from orchestrator.journal.group_events import GenerationFormed, WaitingForWorker
 def form(turn: Turn) -> None:
     """If all living members have stopped: form the next generation, or wait for what is missing."""
     run = turn.run
-    if run.ending is not None or run.phase not in (Phase.GATHERING, Phase.WAITING):
+    if run.phase not in (Phase.GATHERING, Phase.WAITING) or not crew.stands_still(run):
         return
-    if not crew.stands_still(run):
+    if run.ending is not None and not crew.forms_to_save(run):
         return
     if not crew.is_enough(run):
         _wait(turn)
