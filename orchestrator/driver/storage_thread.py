@@ -82,7 +82,7 @@ class StorageThread:
         self._parent_label = parent_label
         self._doubtful: tuple[ev.SaveWritten, Manifest] | None = None
         self._chains: dict[int, tuple[ChainLink, ...]] = {}
-        """What each save in parts of this driver that was committed is made of, by its number."""
+        """What the newest saves in parts of this driver that were committed are made of, by number."""
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
@@ -238,7 +238,9 @@ class StorageThread:
         self._parent_label = label
         if written.part is not None:
             link = ChainLink(label=manifest.label, save_id=manifest.save_id)
-            self._chains[written.part.save] = (*manifest.chain, link)
+            # The next one stands on this, or on what this stands on
+            earlier = dict(list(self._chains.items())[-1:])
+            self._chains = {**earlier, written.part.save: (*manifest.chain, link)}
         self._tell(
             Remark(
                 SaveCommitted(

@@ -119,9 +119,10 @@ def on_committed(turn: Turn, event: Committed) -> None:
             log = _committed(log, event, position)
             turn.set(saves=log, divergences=0)
         return
-    if log.in_flight.step != event.step:
-        return
     flight = log.in_flight
+    # Of changed rows in doubt it may be told while a full save of their step is under way
+    if flight.step != event.step or bool(flight.over) != event.changes:
+        return
     if flight.generation == turn.run.generation:
         log = replace(log, ground=log.agreed, links=log.links + 1)
     turn.set(
