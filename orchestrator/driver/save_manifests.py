@@ -43,7 +43,7 @@ class SaveManifests:
         self._saved, self._attempt, self._scheduler = saved, attempt, scheduler
         self._began_s = scheduler.monotonic() - trained_s
         self._chains: dict[int, tuple[ChainLink, ...]] = {}
-        """What each save in parts that was committed is made of, by its number."""
+        """What the newest saves in parts that were committed are made of, by number."""
 
     def of(self, written: ev.SaveWritten, world_size: int, parent: str | None) -> Manifest:
         """Of a save whose files are there.
@@ -77,7 +77,9 @@ class SaveManifests:
         """Others may stand on this one."""
         if written.part is not None:
             link = ChainLink(label=manifest.label, save_id=manifest.save_id)
-            self._chains[written.part.save] = (*manifest.chain, link)
+            # The next one stands on this, or on what this stands on
+            earlier = dict(list(self._chains.items())[-1:])
+            self._chains = {**earlier, written.part.save: (*manifest.chain, link)}
 
     def _ground_of(self, written: ev.SaveWritten) -> tuple[ChainLink, ...]:
         over = 0 if written.part is None else written.part.over

@@ -127,6 +127,22 @@ def test_commit_that_was_in_doubt_and_is_settled_late_is_no_ground() -> None:
     assert reach(driver, 3 * EACH) == 0
 
 
+def test_changed_rows_that_are_settled_late_are_not_the_full_save_of_their_step() -> None:
+    driver = driver_of()
+    save(driver, EACH)
+    reach(driver, 2 * EACH)
+    driver.tell(ev.StopAsked(ev.StopCause.SIGTERM, 1000.0))
+    driver.tell(wrote(driver, 0), wrote(driver, 1))
+    driver.tell(ev.SaveFailed(1, 2 * EACH, "no answer"))
+    driver.step(driver.run.granted_end, *WORKERS)
+    driver.wait(5.0, *driver.idle(*WORKERS))
+    flight = driver.run.saves.in_flight
+    assert flight is not None
+    assert flight.over == 0
+    driver.tell(ev.Committed(1, flight.step, flight.step, changes=True))
+    assert driver.run.saves.in_flight == flight
+
+
 def test_generation_that_is_formed_anew_begins_with_a_full_save() -> None:
     driver = driver_of()
     save(driver, EACH)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.rules import saving
 from orchestrator.errors import CorruptCheckpoint, OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.stored_index import stored_index
@@ -348,3 +349,19 @@ def test_ranks_of_which_one_has_saved_all_of_its_rows_make_no_checkpoint(
     parts = {event.part.rank: event.part for event in told}
     assert isinstance(told[2], ev.SaveChecked)
     assert "some ranks have written all of their rows" in amiss(parts, SLOTS)
+
+
+def test_save_over_one_that_was_never_committed_is_none(
+    room: Path, new_ranks: NewRanks, new_savers: Any
+) -> None:
+    group = group_of(room, new_ranks, new_savers, "adagrad-ref")
+    group.save(1)
+    group.train(2)
+    told = group.savers.parts(group.copies(2, 1), 2, 9)
+    parts = {event.part.rank: event.part for event in told if event.part is not None}
+    assert isinstance(told[0], ev.SaveWritten)
+    group.savers.thread.commit(saving.put_together(told[0], parts), SLOTS)
+    failed = group.savers.told.get(timeout=60)
+    assert isinstance(failed, ev.SaveFailed)
+    assert "since save 9, which was never committed" in failed.detail
+    assert len(newest(group).links) == 0

@@ -120,10 +120,12 @@ def on_committed(turn: Turn, event: Committed) -> None:
             turn.set(saves=log, divergences=0)
         return
     # One that was in doubt may have been settled while an earlier generation's take-over waited
-    # for the store: it may lie beyond where this one took over, and isn't what is under way
-    if (log.in_flight.generation, log.in_flight.step) != (event.generation, event.step):
-        return
+    # for the store: it may lie beyond where this one took over, and isn't what is under way. Nor is
+    # one of changed rows, of which that may be told while a full save of their step is under way
     flight = log.in_flight
+    told = (event.generation, event.step, event.changes)
+    if (flight.generation, flight.step, bool(flight.over)) != told:
+        return
     if flight.generation == turn.run.generation:
         log = replace(log, ground=log.agreed, links=log.links + 1)
     turn.set(

@@ -21,9 +21,8 @@ def meet(turn: Turn) -> None:
         return
     if run.ending is not None or run.step >= run.policy.until:
         how = run.ending or Ending(Outcome.DONE, f"step {run.policy.until} is reached")
-        if run.saves.ends_with(*run.place) or save_policy.too_many_failed(
-            run.policy.saving, run.saves
-        ):
+        ended = run.saves.ends_with(*run.place)
+        if ended or save_policy.too_many_failed(run.policy.saving, run.saves):
             turn.set(ending=replace(how, at_once=True))
         else:
             _save(turn, last=True)
