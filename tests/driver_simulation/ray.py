@@ -306,18 +306,18 @@ class Method(NamedTuple):
         return ref
 
     def options(self, num_returns: int) -> SimpleNamespace:
-        return SimpleNamespace(remote=self._two)
+        return SimpleNamespace(remote=functools.partial(self._several, num_returns))
 
-    def _two(self, *arguments: Any) -> tuple[Ref, Ref]:
-        both, first, second = self._ref(), self._ref(), self._ref()
+    def _several(self, count: int, *arguments: Any) -> tuple[Ref, ...]:
+        whole, each = self._ref(), tuple(self._ref() for _ in range(count))
 
         def split(value: Any, error: BaseException | None) -> None:
-            first.resolve(None if error else value[0], error)
-            second.resolve(None if error else value[1], error)
+            for place, ref in enumerate(each):
+                ref.resolve(None if error else value[place], error)
 
-        both.then(split)
-        self.ray.call(self.actor, self.name, arguments, both)
-        return first, second
+        whole.then(split)
+        self.ray.call(self.actor, self.name, arguments, whole)
+        return each
 
     def _ref(self) -> Ref:
         return Ref(self.ray.schedule.process)
