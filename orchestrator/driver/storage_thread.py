@@ -18,6 +18,7 @@ from orchestrator.driver.inbox import Message, Remark, Restorable
 from orchestrator.driver.past import KINDS
 from orchestrator.driver.restorable import newest_restorable
 from orchestrator.driver.save_manifests import Saved, SaveManifests
+from orchestrator.driver.storage_errors import not_found, reason_of
 from orchestrator.errors import LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
@@ -179,7 +180,7 @@ class StorageThread:
         except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
             if isinstance(error, StorageUnavailable) and manifest is not None:
                 self._doubtful = written, manifest
-            self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
+            self._tell(ev.SaveFailed(written.generation, written.step, reason_of(error)))
             return
         self._committed(written, manifest, began_s)
 
@@ -240,7 +241,7 @@ class StorageThread:
         try:
             found = newest_restorable(self._output, self._config, self._saved.loading, exclude)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
-            self._tell(_not_found(error))
+            self._tell(not_found(error))
             return
         source, files = found.source, found.files
         self._parent = (0, 0)
@@ -250,21 +251,3 @@ class StorageThread:
         refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
         self._tell(Restorable(files))
         self._tell(ev.Found(files.step, files.position, refused or reason, source.label))
-
-
-def _not_found(error: Exception) -> ev.Found:
-    if not isinstance(error, OrchestratorError):
-        return ev.Found(None, detail=_reason(error))
-    return ev.Found(
-        None,
-        detail=error.message,
-        error=error.as_dict(),
-        passing=isinstance(error, StorageUnavailable),
-    )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OrchestratorError):
-        return str(error)
-    log.error("an error of our own at the output", exc_info=error)
-    return f"{type(error).__name__}: {error}"

@@ -33,10 +33,11 @@ from orchestrator.decide.rules import ending
 from orchestrator.driver import restorable, storage_thread
 from orchestrator.driver.past import Past
 from orchestrator.errors import OrchestratorError
+from orchestrator.journal.folding import frozen
 from orchestrator.store.checkpoints import chain_source, commits, verification
 from orchestrator.store.checkpoints import retention as deleting
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
-from orchestrator.store.run import lease
+from orchestrator.store.run import lease, snapshots
 from orchestrator.store.run.journal import Journal
 from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.workers.actor import WorkerActor
@@ -323,6 +324,10 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
     "the journal tells otherwise than the driver that wrote it": (
         "a store that is away",
         lambda patch: patch.setattr(Journal, "flush", forgetful),
+    ),
+    "a snapshot says otherwise than the journal": (
+        "checkpoints that rot",
+        lambda patch: patch.setattr(snapshots, "frozen", lambda fold: frozen(type(fold)())),
     ),
     "the journal of a driver that ended lacks something": (
         "calm",

@@ -55,7 +55,7 @@ class Objects(dict[str, tuple[bytes, float]]):
 
     def beginning(self, prefix: str) -> list[str]:
         """The paths that begin so, in their order."""
-        if self._names is None:
+        if self._names is None or len(self._names) != len(self):
             self._names = sorted(self)
         first = bisect_left(self._names, prefix)
         return self._names[first : bisect_left(self._names, f"{prefix}\U0010ffff", first)]

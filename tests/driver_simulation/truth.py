@@ -97,6 +97,7 @@ class Truth:
         steps = [found.step for found in list_checkpoints(self.world.output)]
         self.output.pointed_at_the_newest()
         self.told.redone(records)
+        self.told.folds(records)
         result = self.world.drivers.results[-1]
         self.world.check(
             max(steps, default=0) >= result.final_step or result.status in ("stopped", "failed"),

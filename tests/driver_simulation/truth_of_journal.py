@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide.budgets import WINDOW_S
 from orchestrator.driver.claim import Claim
+from orchestrator.driver.past import KINDS
 from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.folding import folded, frozen
 from orchestrator.journal.parsing import parse, parse_all
 from orchestrator.journal.run_events import RunEnded
 from orchestrator.journal.save_events import (
@@ -23,6 +25,7 @@ from orchestrator.journal.save_events import (
 )
 from orchestrator.journal.worker_events import LossOfWorker, WorkerStarted
 from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.snapshots import read_folds
 from tests.driver_simulation.schedule import Process
 
 if TYPE_CHECKING:
@@ -154,6 +157,18 @@ class JournalTruth:
             return read_journal(self.world.output)
         finally:
             schedule.task, schedule.process = task, process
+
+    def folds(self, records: list[dict[str, Any]]) -> None:
+        """What the next driver would read, a snapshot and what was written since, says the same as
+        all events one after the other.
+        """
+        found, events = read_folds(self.world.output, KINDS).folds, parse_all(records)
+        self.world.check(
+            all(
+                frozen(found[name]) == frozen(folded(kind, events)) for name, kind in KINDS.items()
+            ),
+            "a snapshot says otherwise than the journal",
+        )
 
     def redone(self, records: list[dict[str, Any]]) -> None:
         """Steps that were taken again, against those that the journal tells."""
