@@ -159,7 +159,11 @@ def main(directory: str, names: list[str]) -> None:
             EVERY[name]()
             saver = tf.train.Saver()
             with tf.Session() as session:
-                session.run(tf.global_variables_initializer())
+                # An average begins as its variable, if that is set; in one run each may be first
+                first = tf.trainable_variables()
+                rest = [one for one in tf.global_variables() if one not in first]
+                for variables in (first, rest):
+                    session.run(tf.variables_initializer(variables))
                 saver.save(session, str(Path(directory, name)), global_step=0)
                 if name in JOINT:
                     ended: dict[str, Any] = _trained(tf, session)

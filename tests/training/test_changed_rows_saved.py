@@ -17,6 +17,7 @@ import pytest
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.rules import saving
+from orchestrator.decide.save_policy import differing as differing_copies
 from orchestrator.errors import CorruptCheckpoint, OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.stored_index import stored_index
@@ -39,6 +40,7 @@ from tests.training.test_sharded_tables import (
     Sharded,
     begin,
     differing,
+    held_by_two,
     put_together,
     sharded,
 )
@@ -99,6 +101,26 @@ def new_savers(tmp_path: Path) -> Iterator[Any]:
     yield make
     for one in made:
         one.thread.close()
+
+
+@pytest.mark.parametrize("name", ["adagrad-ref", "parts-ftrl"])
+def test_chain_of_tables_of_which_two_hold_each_row_is_what_ranks_held(
+    room: Path, new_ranks: NewRanks, new_savers: Any, name: str
+) -> None:
+    of = held_by_two(sharded(room, name))
+    group = Group(new_ranks(SLOTS), of, new_savers(of.graph))
+    group.train(0)
+    group.save(1)
+    for number in (2, 3):
+        group.train(2 * number)
+        states = group.copies(number, number - 1)
+        told = group.savers.parts(states, number, number - 1)
+        digests = {str(rank): one.digests for rank, one in enumerate(told)}
+        assert differing_copies(digests) == ()
+        group.savers.commit(told)
+        assert unlike(group) == []
+    written = [len((state.changed or {})[of.tables.parts[0].variable]) for state in states]
+    assert 0 < sum(written) < 8  # each row by who owns it
 
 
 def group_of(room: Path, new_ranks: NewRanks, new_savers: Any, name: str) -> Group:

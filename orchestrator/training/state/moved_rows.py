@@ -68,13 +68,16 @@ def laid_out(held: np.ndarray, blocks: Iterable[Block]) -> list[NumberedRows]:
 
 
 def block_checksums(state: State, tables: ShardedTables) -> dict[str, int]:
-    """crc32c of each block that is held of each variable, under a name that all who hold it give."""
+    """crc32c of each block that is held of each variable, under a name that all who hold it give;
+    where all of it was copied.
+    """
     found: dict[str, int] = {}
+    some = state.changed or {}
     if tables.copies == 1 or state.share is None or state.share[1] == 1:
         return found  # nobody has the same
     for part in tables.parts:
         for name in part.members:
-            if name in state.arrays:
+            if name in state.arrays and name not in some:
                 for rows in laid_out(state.arrays[name], part.held(*state.share)):
                     of = f"rows {rows.first} to {rows.end} of {name}"
                     found[of] = array_checksum(rows.values)
