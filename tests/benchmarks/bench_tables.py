@@ -33,8 +33,8 @@ MIB = 1 << 20
 START_BYTES, BLOCK_BYTES = 2048 * MIB, 512 * MIB
 """Of a table and its slot together: what a run starts from, and what one worker holds of it."""
 BESIDE_BYTES, FIRST_BYTES = 64 * MIB, 64 * MIB
-"""That a worker may take beside its block; and what Python and TensorFlow take for whatever they do
-for the first time, measured with a table of a few rows: code that is loaded, threads, buffers.
+"""That a worker may take beside its block; and for what is done for the first time (22 MiB with a
+table of a few rows: code, threads) and what the C library keeps of portions for each thread.
 """
 TALL = 2 * LOOKED_UP * 20
 """Rows of which two workers' batches touch 5 %."""

@@ -27,7 +27,9 @@ Python and TensorFlow take when they do something for the first time, and for th
 (8 MB each), which such a limit counts though they aren't touched.
 """
 BESIDE_BYTES = 128 * MIB
-"""Of that, in memory: 64 MB, and 64 MB for what is done for the first time (measured with few rows)."""
+"""Of that, in memory: 64 MB, and 64 MB for what is done for the first time (22 MiB with a table of a
+few rows: code, threads) and what the C library keeps of portions for each thread.
+"""
 
 
 def run_in_process(prefix: Path, output: Path, copy: str) -> subprocess.CompletedProcess[str]:

@@ -28,7 +28,9 @@ for flow in ("v1", "v2"):
             start = tf.random_normal_initializer()
             table = tf.get_variable("table", [9, 2], initializer=start, use_resource=kind == "resource")
             other = tf.get_variable("other", [9, 2], initializer=start, use_resource=kind == "resource")
-            tf.identity(table.initialized_value(), name="once")
+            # As `initialized_value` does, which variables of resources no longer have
+            value = tf.cond(tf.is_variable_initialized(table), table.read_value, lambda: table.initial_value)
+            tf.identity(value, name="once")
             copy = tf.Variable(table, name="copy", use_resource=kind == "resource")
             tf.identity(copy.initial_value, name="first")
             asked = tf.is_variable_initialized(other)
