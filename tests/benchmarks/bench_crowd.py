@@ -19,7 +19,7 @@ WORKERS, SECONDS = 1000, 15.0
 
 def figures(_: Path) -> Iterator[Figure]:
     """A thousand, which is what the bars are for."""
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
     try:
         seen = watch(WORKERS, SECONDS)
     finally:

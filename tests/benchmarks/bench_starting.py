@@ -37,7 +37,11 @@ def figures(_: Path) -> Iterator[Figure]:
     """Turn about, so that neither always finds Ray busy with the other's end."""
     numbers = itertools.count()
     ray.init(
-        num_cpus=1, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False
+        "local",
+        num_cpus=1,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
     )
     try:
         ours, bare = [], []

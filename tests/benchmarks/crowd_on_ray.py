@@ -327,7 +327,7 @@ def rows(seconds: float = 15.0) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
     for row in rows():
         print(row, flush=True)
     ray.shutdown()
