@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.errors import LeaseLost, OutputError, StorageUnavailable
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import GenerationId
-from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run import lineage as lineages
 from orchestrator.store.run.lineage import (
     Lineage,
     TakeOver,
@@ -204,3 +206,114 @@ def test_take_overs_of_months_stay_few_records_of_bounded_size_and_fence_as_befo
     assert "isn't part" in lineage.why_not(generation_id(1, 151), 1511)
     with pytest.raises(LeaseLost):
         record_takeover(output, 1, 200, 2000)
+
+
+@pytest.mark.parametrize(
+    ("lineage", "where", "step", "why"),
+    [
+        (
+            chain((1, 1, 0), (2, 1, 100), (2, 2, 150)),
+            generation_id(1, 1),
+            101,
+            "saved at step 101 by a0001-g0001, after a0002-g0001 had taken over at step 100",
+        ),
+        (
+            chain((1, 1, 0), (2, 1, 0)),
+            generation_id(1, 1),
+            5,
+            "saved at step 5 by a0001-g0001, after a0002-g0001 had taken over at step 0",
+        ),
+        (
+            Lineage((TakeOver(attempt=1, generation=1, step=5, last=5), *chain((3, 1, 50)).chain)),
+            generation_id(1, 1),
+            6,
+            "saved at step 6 by a0001-g0001, after another generation had taken over at step 5",
+        ),
+        (
+            chain((2, 1, 0)),
+            generation_id(1, 1),
+            5,
+            "a0001-g0001 isn't part of this run's lineage",
+        ),
+    ],
+)
+def test_why_not_names_who_had_taken_over_and_where(
+    lineage: Lineage, where: GenerationId, step: int, why: str
+) -> None:
+    assert lineage.why_not(where, step) == why
+
+
+@pytest.mark.parametrize(
+    ("parent", "kept"),
+    [
+        (None, [(1, 1), (1, 2), (2, 1), (3, 1)]),
+        ((0, 0), [(3, 1)]),
+        ((1, 2), [(1, 1), (1, 2), (3, 1)]),
+        ((2, 1), [(1, 1), (1, 2), (2, 1), (3, 1)]),
+    ],
+)
+def test_take_over_goes_on_from_the_parent_that_it_names(
+    parent: tuple[int, int] | None, kept: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    output = open_location(str(tmp_path))
+    record_takeover(output, 1, 1, 0)
+    record_takeover(output, 1, 2, 10)
+    record_takeover(output, 2, 1, 20)
+    found = record_takeover(output, 3, 1, 5, parent)
+    assert [(link.attempt, link.generation) for link in found.chain] == kept
+    assert read_lineage(output) == found
+
+
+def test_lineage_that_is_as_long_as_it_may_be_stays_as_it_is() -> None:
+    longest = chain(*((number, 1, number) for number in range(1, lineages.CHAIN + 1)))
+    assert shortened(longest, set()) is longest
+    assert (
+        len(shortened(Lineage((*longest.chain, longest.chain[-1])), set()).chain) < lineages.CHAIN
+    )
+
+
+def test_damaged_record_of_a_take_over_is_named(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path))
+    record_takeover(output, 1, 1, 0)
+    output.child("_tfresume", "lineage", "a0001-g0001.json").write_bytes(b"{")
+    with pytest.raises(OutputError, match=r"lineage/a0001-g0001\.json is damaged"):
+        read_lineage(output)
+
+
+def test_take_overs_of_a_few_that_may_stay_bound_those_that_have_files_and_are_forgotten_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in months, with smaller numbers."""
+    monkeypatch.setattr(lineages, "CHAIN", 8)
+    monkeypatch.setattr(lineages, "RECORDS", 2)
+    output = open_location(str(tmp_path))
+    output.child("a0003-g0001", "model.ckpt-4.index").write_bytes(b"file")
+    for attempt in range(1, 41):
+        record_takeover(output, attempt, 1, attempt)
+    lineage = read_lineage(output)
+    assert len(lineage.chain) <= 8
+    assert lineage.bound(generation_id(3, 1)) == 4
+    assert lineage.bound(generation_id(4, 1)) == -1
+    names = {entry.name for entry in output.child("_tfresume", "lineage").list()}
+    assert len(names) <= 4
+    assert "a0040-g0001.json" in names
+
+
+def test_record_that_the_store_does_not_delete_stays_and_the_take_over_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineages, "RECORDS", 1)
+    refused = []
+
+    def refuses(location: Location) -> None:
+        refused.append(location.name)
+        raise StorageUnavailable("503")
+
+    monkeypatch.setattr(Location, "delete", refuses)
+    output = open_location(str(tmp_path))
+    for attempt in range(1, 5):
+        record_takeover(output, attempt, 1, attempt)
+    head = read_lineage(output).head
+    assert head is not None
+    assert head.attempt == 4
+    assert refused == ["a0001-g0001.json", "a0001-g0001.json", "a0002-g0001.json"]
