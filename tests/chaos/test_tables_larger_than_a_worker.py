@@ -27,7 +27,13 @@ from tests.chaos.larger_tables import LIMIT_BYTES, ROWS, WORKERS
 from tests.chaos.runs import Watcher, play
 from tests.training.tall_tables import ROW_BYTES, tall_checkpoint
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.ray,
+    pytest.mark.chaos,
+    pytest.mark.slow,
+    pytest.mark.turns(5, "whole runs"),
+]
 
 STEPS, SAVE_STEPS = 24, 8
 LOST = (1, 4)

@@ -17,7 +17,12 @@ from tests.end_to_end import test_divided_tables
 from tests.end_to_end.commands import plain_variables, tfresume
 from tests.end_to_end.test_divided_tables import INPUTS, assert_same, config_for
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.turns(3, "what becomes of divided tables"),
+]
 
 cluster = test_divided_tables.cluster
 room = test_divided_tables.room
