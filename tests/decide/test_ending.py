@@ -77,6 +77,17 @@ def test_end_of_data_whose_save_is_being_committed_waits_for_that() -> None:
     assert driver.only(act.Finish).outcome is Outcome.END_OF_DATA
 
 
+@pytest.mark.parametrize("kind", ["LeaseLost", "RecoveryExhausted"])
+def test_incident_under_way_is_told_at_the_end_unless_who_follows_will_tell_it(kind: str) -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(*died("w0002"))
+    assert driver.run.incident is not None
+    driver.tell(ev.Fenced({"kind": kind, "message": "it ends"}))
+    assert driver.only(act.Finish).outcome is Outcome.FAILED
+    assert ("incident" in driver.notes()) is (kind != "LeaseLost")
+
+
 def out_of_time(driver: Driver) -> act.Finish:
     """The end of a driver whose members stand still while nothing is written."""
     driver.wait(1 + max(LAST_SAVE_S, SAVE_STILL_S), *driver.idle("w0001", "w0002"))

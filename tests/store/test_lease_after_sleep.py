@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator.decide.holding import Hold
 from orchestrator.errors import OutputError
-from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run import lease as leases
+from orchestrator.store.run.holder import LEASE_S
 from orchestrator.store.run.lease import acquire, looked
 from tests.fakes.clocks import FakeClock
 
@@ -78,3 +79,35 @@ def test_first_look_that_took_long_is_no_silence(
         _, _, watch = looked(output, None, clock.now)
     clock.now_s += 2.0
     assert looked(output, watch, clock.now)[1] is Hold.WAIT
+
+
+def test_request_of_a_holder_takes_a_third_of_its_lease_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat makes three, and must be through before the lease is over."""
+    lease = acquire(open_location(str(tmp_path)), lease_s=30.0)
+    real, patience_s = Location.hurried, []
+
+    def noted(place: Location, deadline_s: float, attempts: int = 1) -> Location:
+        patience_s.append(deadline_s)
+        return real(place, deadline_s, attempts)
+
+    monkeypatch.setattr(Location, "hurried", noted)
+    lease.heartbeat()
+    assert len(patience_s) == 3
+    lease.check()
+    lease.release()
+    assert set(patience_s) == {10.0}
+
+
+def test_driver_that_is_refused_is_told_who_holds_the_output_and_what_to_do(
+    tmp_path: Path,
+) -> None:
+    output, clock = open_location(str(tmp_path)), FakeClock()
+    clock.meanwhile = acquire(output, "first", now=clock.now, wait=clock.wait).heartbeat
+    with pytest.raises(OutputError) as refused:
+        acquire(output, "second", now=clock.now, wait=clock.wait)
+    assert refused.value.remedy == (
+        "Wait for it, stop it with `tfresume stop`, or use another --output"
+    )
+    assert refused.value.details == {"holder": "first", "attempt": 1, "expires_s": LEASE_S}

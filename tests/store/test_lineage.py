@@ -264,6 +264,16 @@ def test_take_over_goes_on_from_the_parent_that_it_names(
     assert read_lineage(output) == found
 
 
+def test_take_over_that_cannot_be_says_what_to_do() -> None:
+    lineage = chain((1, 1, 0), (2, 1, 10))
+    with pytest.raises(OutputError, match="a0009-g0001 isn't part") as stranger:
+        extend(lineage, TakeOver(attempt=3, generation=1, step=5), generation_id(9, 1))
+    assert stranger.value.remedy == "Resume from a checkpoint that is"
+    with pytest.raises(LeaseLost, match="a0001-g0002 comes too late: a0002-g0001 has") as late:
+        extend(lineage, TakeOver(attempt=1, generation=2, step=5), generation_id(1, 1))
+    assert late.value.remedy == "Nothing to do: the other driver goes on"
+
+
 def test_lineage_that_is_as_long_as_it_may_be_stays_as_it_is() -> None:
     longest = chain(*((number, 1, number) for number in range(1, lineages.CHAIN + 1)))
     assert shortened(longest, set()) is longest
@@ -288,8 +298,11 @@ def test_take_overs_of_a_few_that_may_stay_bound_those_that_have_files_and_are_f
     monkeypatch.setattr(lineages, "RECORDS", 2)
     output = open_location(str(tmp_path))
     output.child("a0003-g0001", "model.ckpt-4.index").write_bytes(b"file")
+    records = []
     for attempt in range(1, 41):
         record_takeover(output, attempt, 1, attempt)
+        records.append(len(output.child("_tfresume", "lineage").list()))
+    assert max(records) == 4, "they're deleted two at a time"
     lineage = read_lineage(output)
     assert len(lineage.chain) <= 8
     assert lineage.bound(generation_id(3, 1)) == 4

@@ -84,7 +84,9 @@ def finish(turn: Turn) -> None:
     if run.saves.in_flight is not None and not run.saves.in_flight.committing:
         save_under_way.cancel(turn, "the run ends before it's written")
         run = turn.run
-    if run.incident is not None:
+    # Where another driver has followed, the incident is still under way, and that one tells it
+    followed = how.error is not None and how.error.get("kind") == "LeaseLost"
+    if run.incident is not None and not followed:
         turn.act(Note(incidents.incident_record(run, run.incident, None)))
     turn.enter(Phase.ENDED)
     turn.note(
