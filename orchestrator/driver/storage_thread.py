@@ -68,6 +68,8 @@ class StorageThread:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._doubtful: tuple[ev.SaveWritten, Manifest] | None = None
+        self._astray = False
+        """Whether TensorFlow is pointed at what a take-over that isn't recorded yet leaves behind."""
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
@@ -159,6 +161,9 @@ class StorageThread:
             generation, step, parent = self._unrecorded[0]
             record_takeover(self._output, self._lease.attempt, generation, step, parent)
             self._unrecorded.pop(0)
+        if self._astray:
+            set_pointer(self._output, lease=self._lease)
+            self._astray = False
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         self._doubtful = None  # a later save takes the place of an earlier one
@@ -212,6 +217,8 @@ class StorageThread:
         # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
+        # A commit of the generation before may come after the search from which the next one goes on
+        self._astray = self._parent != (self._lease.attempt, written.generation)
         self._manifests.committed(written, manifest)
         self._tell(
             Remark(
