@@ -22,6 +22,7 @@ from orchestrator.decide.phases import Phase
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.reconcile import reconcile
 from orchestrator.decide.roster import Roster, Stage, Worker
+from orchestrator.decide.rules.gathering import use_up
 from orchestrator.decide.run import Run
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
@@ -167,6 +168,8 @@ def adopt(
     else:
         lost = turn.run.incident is not None and turn.run.incident.kind != DRIVER
         also = "and so did a part of the group" if lost else "while the group wasn't training"
+        if _lacks_some(reports):
+            use_up(turn)  # nobody told of who died while there was no driver
         turn.gather(f"the driver died, {also}")
     reconcile(turn)
     granted = any(isinstance(action, Grant) for action in turn.actions)
@@ -236,6 +239,14 @@ def _newest_group(reports: Sequence[WorkerReport]) -> tuple[list[WorkerReport], 
         and all(report.joined and not report.held for report in group)
     )
     return (group if complete else ranked), complete
+
+
+def _lacks_some(reports: Sequence[WorkerReport]) -> bool:
+    """Whether some of the newest generation's members are gone."""
+    ranked = [report for report in reports if report.rank is not None]
+    newest = max((report.generation for report in ranked), default=0)
+    group = [report for report in ranked if report.generation == newest]
+    return bool(group) and len(group) < group[0].world_size
 
 
 def _is_tainted(report: WorkerReport, until: int) -> bool:

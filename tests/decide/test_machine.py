@@ -341,6 +341,22 @@ def test_adopt_takes_no_state_that_was_rolled_back_from() -> None:
     assert run.rolled_back_from == 45
 
 
+@pytest.mark.parametrize("missing", [True, False])
+def test_adopt_where_processes_are_replaced_forms_a_part_of_a_group_in_fresh_ones(
+    missing: bool,
+) -> None:
+    """At the end of its grant, where nobody that lives was inside a kernel: seed 339 of the soak."""
+    held = [report("w0001", 0, 100, held=True), report("w0002", 1, 100, held=True)]
+    run, actions = machine.adopt(
+        policy(count=2, smallest=1, in_place=False, save_steps=1000),
+        held[:1] if missing else held,
+        *(None, Budgets(5), 6, 9, 100.0),
+    )
+    assert {worker.spent for worker in run.workers.values() if worker.rank is not None} == {missing}
+    notes = [action.event.word for action in actions if isinstance(action, act.Note)]
+    assert ("processes_used_up" in notes) is missing
+
+
 def test_adopt_half_a_group_gathers_it_and_uses_no_number_again() -> None:
     run, actions = adopted([report("w0001", 0, 48), report("w0003", None, None)])
     assert [action.workers for action in actions if isinstance(action, act.Quiesce)] == [("w0001",)]

@@ -30,19 +30,21 @@ def gather(turn: Turn) -> None:
 
 
 def _use_up(turn: Turn) -> None:
-    """A group that has trained breaks: where processes can't be formed anew in place, its members
-    only hand their state on.
-
-    A planned re-form at a boundary breaks nothing: nobody is inside a kernel then. Nor does a
-    driver's death.
+    """A group that has trained breaks. A planned re-form at a boundary breaks nothing: nobody is
+    inside a kernel then. Nor does a driver's death.
     """
     run = turn.run
     is_broken = run.incident is not None and run.incident.kind != DRIVER
-    if (
-        run.policy.in_place
-        or run.phase is not Phase.TRAINING
-        or (not is_broken and run.is_at_boundary)
-    ):
+    if run.phase is Phase.TRAINING and (is_broken or not run.is_at_boundary):
+        use_up(turn)
+
+
+def use_up(turn: Turn) -> None:
+    """The members' group is broken: where processes can't be formed anew in place, they only hand
+    their state on.
+    """
+    run = turn.run
+    if run.policy.in_place or all(run.workers[ident].spent for ident in run.members):
         return
     turn.workers(replace(run.workers[ident], spent=True, leaving=True) for ident in run.members)
     turn.note(
