@@ -4,11 +4,14 @@ their own.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import gc
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,10 +81,29 @@ def pytest_collection() -> Generator[None, Any, Any]:
     """
     gc.disable()
     try:
-        return (yield)
+        with _one_after_the_other() if _is_uncompiled() else contextlib.nullcontext():
+            return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _is_uncompiled() -> bool:
+    """Whether this process would compile all test modules, and those beside it the same ones."""
+    together = "PYTEST_XDIST_WORKER" in os.environ and not sys.dont_write_bytecode
+    return together and not any((ROOT / "tests/workers/__pycache__").glob("*-pytest-*.pyc"))
+
+
+@contextlib.contextmanager
+def _one_after_the_other() -> Iterator[None]:
+    """Of the processes of one run the first compiles for all: seven seconds of each one's time."""
+    run = os.environ["PYTEST_XDIST_TESTRUNUID"]
+    with Path(tempfile.gettempdir(), f"tfresume-tests-{run}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            Path(lock.name).unlink(missing_ok=True)
 
 
 @pytest.hookimpl(trylast=True)

@@ -136,9 +136,12 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
     if log.in_flight is None:
         turn.set(saves=replace(log, last_step=min(log.last_step, step)))
         return
-    if log.in_flight.committing:
+    reached = log.in_flight.is_reached(step, position)
+    if log.in_flight.committing and reached:
         return  # its files are whole: nobody in the group can spoil it any more
-    if not log.in_flight.is_reached(step, position):
+    if not reached:
+        # Also one that is being committed, which the run leaves behind: it saves nothing of this
+        # generation's
         cancel(turn, "the group is formed anew before that step")
         turn.set(saves=replace(turn.run.saves, last_step=min(log.last_step, step)))
         return

@@ -17,6 +17,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
+from orchestrator.decide.save_policy import InFlight
 from tests.decide.situation import Driver
 
 
@@ -347,3 +348,22 @@ def test_run_that_is_stopped_after_both_holders_of_some_rows_are_lost_saves_noth
 
     assert driver.all(act.Finish)
     assert not driver.all(act.Form)
+
+
+def test_commit_under_way_that_lies_beyond_where_all_go_back_to_saves_nothing_of_the_run() -> None:
+    """All ranks had written their rows, and one died before the store had said that it's committed:
+    seed 19 of the schedules of changed rows.
+    """
+    driver = divided(count=2, smallest=1, on_loss="shrink").training("w0001", "w0002")
+    driver.step(10, "w0001", "w0002")
+    generation = driver.run.generation
+    flight = InFlight(generation, 10, "w0001", 0.0, committing=True, position=14, parts=2)
+    driver.run = replace(driver.run, saves=replace(driver.run.saves, in_flight=flight))
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    hold(driver, 10, "w0001")
+    assert driver.all(act.FindCheckpoint)
+    driver.tell(ev.Found(6, 6, label="a0001-g0001/m-6"))
+    assert driver.only(act.Form).step == 6
+    driver.tell(ev.Committed(generation, 10, 14))
+    assert not driver.run.saves.holds(10, 14)
+    assert driver.run.saves.committed != 10
