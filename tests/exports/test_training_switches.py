@@ -13,7 +13,11 @@ from orchestrator.config import parse_config
 from orchestrator.exports.frozen import GraphExportResult, export_graph
 from tests import forked
 
-pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("forked_tensorflow")]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.turns(3),
+    pytest.mark.usefixtures("forked_tensorflow"),
+]
 PROGRAM = "tests.exports.switched_graphs"
 BY_AVERAGES = "FusedBatchNormV3 normalises by bn/mean and bn/variance"
 
