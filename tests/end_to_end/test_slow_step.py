@@ -13,7 +13,12 @@ from tests.end_to_end.commands import resumed
 from tests.graph.patterns import Pattern, make
 from tests.graphs.feeds import FEATURES
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.slow, pytest.mark.turns(7, "whole runs")]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.turns(10, "whole runs"),
+]
 
 FLOOR_S = 2.0
 SLOW_STEP, ROUNDS = 6, 2_000_000

@@ -22,7 +22,12 @@ from orchestrator.store.run.lease import observe
 from tests.graphs.library import CheckpointLibrary
 
 WITHIN_S = 240.0
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(7, "whole runs")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.tf,
+    pytest.mark.slow,
+    pytest.mark.turns(10, "whole runs"),
+]
 
 HELDOUT = """
 import numpy as np
