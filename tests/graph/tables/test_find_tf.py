@@ -21,6 +21,8 @@ from tests import forked
 from tests.conftest import CORPUS
 from tests.graph.tables.graphs import GRAPHS, KINDS, OPTIMIZERS, PARTS, ROWS, WIDTH
 
+pytestmark = pytest.mark.turns(2)
+
 Made = Callable[[str], MetaGraphDef]
 
 
