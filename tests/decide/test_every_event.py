@@ -251,6 +251,7 @@ def play_all() -> list[Play]:
     return [Play(seed).go_on() for seed in range(SEEDS)]
 
 
+@pytest.mark.slow
 def test_machine_takes_every_event_in_every_phase_and_comes_to_rest() -> None:
     plays = play_all()
     told = set().union(*(play.told for play in plays))

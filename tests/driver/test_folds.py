@@ -54,7 +54,7 @@ def states(folds: Folds) -> dict[str, Any]:
     return {name: frozen(item) for name, item in folds.items()}
 
 
-@pytest.mark.parametrize("name", JOURNALS)
+@pytest.mark.parametrize("name", quick_in_turn(JOURNALS, 4))
 def test_snapshot_after_any_event_and_the_rest_say_what_the_whole_journal_says(name: str) -> None:
     records = JOURNALS[name]
     whole = states(made(records))

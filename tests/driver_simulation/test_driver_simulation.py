@@ -73,7 +73,7 @@ def fails_alike(seed: int, faults: Faults, settings: dict[str, Any], first: Exce
     return False
 
 
-@pytest.mark.parametrize("kind", quick_in_turn(KINDS, 5))
+@pytest.mark.parametrize("kind", quick_in_turn(KINDS, 10))
 def test_driver_in_a_world_where_things_go_wrong_ends_its_run_and_keeps_its_promises(
     kind: str,
 ) -> None:
@@ -92,6 +92,7 @@ def test_driver_in_more_worlds_keeps_its_promises(kind: str) -> None:
         played(kind, seed)
 
 
+@pytest.mark.slow
 def test_every_kind_of_event_is_heard_by_some_driver() -> None:
     """What no schedule tells, no seed can find anything about."""
     told: set[type] = set()

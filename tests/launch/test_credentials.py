@@ -47,7 +47,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(
     ("as_json", "url", "command"),
-    quick_in_turn(itertools.product([False, True], FORMS, COMMANDS), 3),
+    quick_in_turn(itertools.product([False, True], FORMS, COMMANDS), 9),
 )
 def test_credential_in_a_url_is_refused_and_not_repeated(
     command: str,

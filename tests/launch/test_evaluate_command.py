@@ -13,6 +13,7 @@ from launch.commands.evaluate import EvaluateFlags
 from launch.jobs.evaluation import evaluation_plan
 from launch.jobs.plan import JobPlan
 from orchestrator.config import parse_config
+from tests.turns import quick_in_turn
 
 NOBODY = "http://127.0.0.1:9"
 """A job server that isn't there: what is refused is refused before it's asked."""
@@ -20,27 +21,30 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [
-        (("--keep-best", "loss:min"), "needs --follow"),
-        (("--follow", "--keep-best", "loss"), "METRIC:max"),
-        (("--follow", "--step", "3"), "exclude each other"),
-        (("--follow", "--every-s", "0"), "more than 0"),
-        (("--follow", "--batches", "-1"), "--batches is -1"),
-        (("--batches", "-1"), "--batches is -1"),
-        (("--follow", "--name", "../up"), "can't be called"),
-        (("--on-label", "role=evaluator"), "no cluster is named"),
-        (("--address", "auto", "--on-resource", "eval=much"), "NAME=AMOUNT"),
-        (("--address", "auto", "--on-label", "role"), "NAME=VALUE"),
-        (("--step", "7"), "no checkpoint of step 7"),
-        (("--from-step", "7"), "no checkpoint of step 7"),
-        (("--from-step", "7", "--step", "7"), "--from-step name a checkpoint both"),
-        (("--follow", "--from-step", "7"), "--follow evaluates each"),
-        (("--address", NOBODY, "--keep-best", "loss:min"), "needs --follow"),
-        (("--address", NOBODY, "--follow", "--keep-best", "loss"), "METRIC:max"),
-        (("--address", NOBODY, "--follow", "--name", "../up"), "can't be called"),
-        (("--address", NOBODY, "--on-label", "role"), "NAME=VALUE"),
-        (("--address", NOBODY, "--from-step", "7", "--step", "7"), "name a checkpoint both"),
-    ],
+    quick_in_turn(
+        [
+            (("--keep-best", "loss:min"), "needs --follow"),
+            (("--follow", "--keep-best", "loss"), "METRIC:max"),
+            (("--follow", "--step", "3"), "exclude each other"),
+            (("--follow", "--every-s", "0"), "more than 0"),
+            (("--follow", "--batches", "-1"), "--batches is -1"),
+            (("--batches", "-1"), "--batches is -1"),
+            (("--follow", "--name", "../up"), "can't be called"),
+            (("--on-label", "role=evaluator"), "no cluster is named"),
+            (("--address", "auto", "--on-resource", "eval=much"), "NAME=AMOUNT"),
+            (("--address", "auto", "--on-label", "role"), "NAME=VALUE"),
+            (("--step", "7"), "no checkpoint of step 7"),
+            (("--from-step", "7"), "no checkpoint of step 7"),
+            (("--from-step", "7", "--step", "7"), "--from-step name a checkpoint both"),
+            (("--follow", "--from-step", "7"), "--follow evaluates each"),
+            (("--address", NOBODY, "--keep-best", "loss:min"), "needs --follow"),
+            (("--address", NOBODY, "--follow", "--keep-best", "loss"), "METRIC:max"),
+            (("--address", NOBODY, "--follow", "--name", "../up"), "can't be called"),
+            (("--address", NOBODY, "--on-label", "role"), "NAME=VALUE"),
+            (("--address", NOBODY, "--from-step", "7", "--step", "7"), "name a checkpoint both"),
+        ],
+        3,
+    ),
 )
 def test_flags_that_mean_nothing_together_are_refused(
     words: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -24,6 +24,7 @@ from tests.launch.test_render import (
     first_worker,
     run_of,
 )
+from tests.turns import quick_in_turn
 
 RUN = ["gs://b/r", "--output", "gs://b/more", "--until-step", "900"]
 
@@ -67,32 +68,38 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [
-        (["--overlay", "tpu"], "no overlay 'tpu'"),
-        (["--overlay", "gcs", "--overlay", "s3"], "exclude each other"),
-        (["--overlay", "spot", "--overlay", "s3"], "Name spot-eks beside s3"),
-        (["--overlay", "spot-aks", "--overlay", "gcs"], "another cloud's nodes"),
-        (["--name", "x" * 48], "47 characters"),
-        (["--name", "Run_7"], "error: --name: 'Run_7' is no name that Kubernetes takes"),
-        (["--namespace", "a b"], "no namespace that Kubernetes takes"),
-        (["--image", "tfresume:latest"], "isn't pinned"),
-        (["--image", "example.org/tf resume:1"], "no image that Kubernetes can pull"),
-        (["gs://b/r", "--until-step", "9"], "--output is missing"),
-        (["gs://b/r", "--output", "gs://b/more"], "the run has no end"),
-        ([*RUN, "--workers.gpus", "1"], "Add --overlay gpu"),
-        ([*RUN, "--overlay", "gpu", "--workers.gpus", "0"], "take --overlay cpu"),
-        ([*RUN, "--overlay", "s3"], "isn't in the store that the s3 overlay gives rights to"),
-        (["/data/r", *RUN[1:]], "is a path of this machine, and no Pod has it"),
-        (["/home/me/r", *RUN[1:], "--overlay", "pvc"], "below /data"),
-        (["/data/../etc/r", *RUN[1:], "--overlay", "pvc"], "below /data"),
-        ([*RUN, "--array", "x:0=/home/me/x.npy", "--batch-size", "4"], "--array /home/me/x.npy"),
-        ([*RUN, "--input", "absent.py:batches"], "there is no"),
-        ([*RUN, "--gpu-type", "nvidia-l4"], "uses --gpu-type"),
-        ([*RUN, "--claim", "mine"], "uses --claim"),
-        ([*RUN, "--data-path", "/mnt"], "uses --data-path"),
-        ([*RUN, "--overlay", "kueue"], "--queue NAME"),
-        ([*RUN, "--node-selector", "pool"], "LABEL=VALUE"),
-    ],
+    quick_in_turn(
+        [
+            (["--overlay", "tpu"], "no overlay 'tpu'"),
+            (["--overlay", "gcs", "--overlay", "s3"], "exclude each other"),
+            (["--overlay", "spot", "--overlay", "s3"], "Name spot-eks beside s3"),
+            (["--overlay", "spot-aks", "--overlay", "gcs"], "another cloud's nodes"),
+            (["--name", "x" * 48], "47 characters"),
+            (["--name", "Run_7"], "error: --name: 'Run_7' is no name that Kubernetes takes"),
+            (["--namespace", "a b"], "no namespace that Kubernetes takes"),
+            (["--image", "tfresume:latest"], "isn't pinned"),
+            (["--image", "example.org/tf resume:1"], "no image that Kubernetes can pull"),
+            (["gs://b/r", "--until-step", "9"], "--output is missing"),
+            (["gs://b/r", "--output", "gs://b/more"], "the run has no end"),
+            ([*RUN, "--workers.gpus", "1"], "Add --overlay gpu"),
+            ([*RUN, "--overlay", "gpu", "--workers.gpus", "0"], "take --overlay cpu"),
+            ([*RUN, "--overlay", "s3"], "isn't in the store that the s3 overlay gives rights to"),
+            (["/data/r", *RUN[1:]], "is a path of this machine, and no Pod has it"),
+            (["/home/me/r", *RUN[1:], "--overlay", "pvc"], "below /data"),
+            (["/data/../etc/r", *RUN[1:], "--overlay", "pvc"], "below /data"),
+            (
+                [*RUN, "--array", "x:0=/home/me/x.npy", "--batch-size", "4"],
+                "--array /home/me/x.npy",
+            ),
+            ([*RUN, "--input", "absent.py:batches"], "there is no"),
+            ([*RUN, "--gpu-type", "nvidia-l4"], "uses --gpu-type"),
+            ([*RUN, "--claim", "mine"], "uses --claim"),
+            ([*RUN, "--data-path", "/mnt"], "uses --data-path"),
+            ([*RUN, "--overlay", "kueue"], "--queue NAME"),
+            ([*RUN, "--node-selector", "pool"], "LABEL=VALUE"),
+        ],
+        3,
+    ),
 )
 def test_render_of_what_would_be_refused_exits_2(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]

@@ -96,7 +96,7 @@ HAPPENS = {
 }
 
 
-@pytest.mark.parametrize("name", quick_in_turn(SCHEDULES, 4))
+@pytest.mark.parametrize("name", quick_in_turn(SCHEDULES, 9))
 def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invariant(
     name: str,
 ) -> None:
@@ -110,7 +110,7 @@ def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invar
     assert not missed, f"the schedule doesn't do what its name says: {missed}"
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", quick_in_turn(ENDS, 4))
 def test_run_that_ends_otherwise_ends_as_it_should_with_what_could_be_saved(name: str) -> None:
     _, _, outcome, reason = ENDS[name]
     for seed in range(SEEDS):
