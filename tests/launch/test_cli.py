@@ -23,6 +23,7 @@ from orchestrator.errors import (
     StorageUnavailable,
     UserCodeError,
 )
+from tests.turns import quick_in_turn
 
 NO_TENSORFLOW = """
 import builtins, sys
@@ -53,7 +54,7 @@ def test_help_lists_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
     assert "Exit codes: 0 done" in shown
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", quick_in_turn(commands(), 4))
 def test_help_of_a_command_shows_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,8 @@ import pytest
 from orchestrator.decide.driver_restarts import Death
 from tests.turns import quick_in_turn
 
+pytestmark = pytest.mark.slow  # each starts processes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SUPERVISOR = """

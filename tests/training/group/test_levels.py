@@ -128,6 +128,7 @@ def sent_between_hosts(groups: list[Any], machines: list[str]) -> dict[str, int]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hosts", "each"), [(2, 1), (2, 2), (2, 4), (4, 2)])
 def test_host_sends_twice_its_gradients_at_most_however_many_members_it_has(
     hosts: int, each: int
