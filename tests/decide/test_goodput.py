@@ -190,6 +190,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(EVENTS, max_size=30))
 def test_spans_of_any_journal_are_ordered_and_never_overlap(events: list[dict[str, Any]]) -> None:
     found = spans(timeline(parse_all(sorted(events, key=lambda event: event["attempt"]))))

@@ -63,6 +63,7 @@ def test_snapshot_after_any_event_and_the_rest_say_what_the_whole_journal_says(n
         assert states(made(records[split:], after)) == whole, f"split at event {split}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "path"), quick_in_turn(FIELDS, 4), ids=str)
 def test_snapshot_that_forgets_a_field_is_noticed(
     name: str, path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -104,6 +104,7 @@ def test_every_kind_of_event_is_heard_by_some_driver() -> None:
     assert told == set(get_args(ev.Event))
 
 
+@pytest.mark.slow
 def test_schedule_follows_from_its_seed_alone() -> None:
     worlds = [world_of("everything", 1) for _ in range(2)]
     told = []

@@ -97,6 +97,7 @@ def test_driver_whose_heartbeat_is_old_at_its_end_asks_the_lease_and_ends_its_wo
     assert any("a worker lives on" in each for each in told) is not asks
 
 
+@pytest.mark.slow
 def test_failing_schedule_is_shrunk_to_the_faults_that_it_needs(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Member, "held_state", spoilt_state)
     calls = CallFaults(late=0.01, overtaken=0.02)

@@ -18,6 +18,7 @@ ROUNDS = 40
 """Mutations of each seed in the short run, about 20 s in all."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
 def test_exercise_of_a_sound_graph_gives_answers(name: str) -> None:
     assert exercise(SEEDS[name]) is not None

@@ -27,6 +27,7 @@ def served(
     ]
 
 
+@pytest.mark.slow
 @given(
     shards=st.integers(1, 12),
     segments=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 7)), min_size=1, max_size=5),

@@ -4,6 +4,7 @@ writer and after every seam?
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
@@ -89,6 +90,7 @@ def test_cut_graph_has_sound_wiring_and_no_cycle(meta: MetaGraphDef) -> None:
     assert graph.view.order()[1] == []
 
 
+@pytest.mark.slow
 @given(graphs())
 @settings(max_examples=40, deadline=None)
 def test_cut_graph_has_its_barrier_after_all_seams_and_before_all_writers(
@@ -105,6 +107,7 @@ def test_cut_graph_has_its_barrier_after_all_seams_and_before_all_writers(
         assert target.barrier in graph.view.ancestors([writer]), writer
 
 
+@pytest.mark.slow
 @given(graphs())
 @settings(max_examples=40, deadline=None)
 def test_cut_graph_lets_no_batch_reach_a_writer_except_through_a_seam(meta: MetaGraphDef) -> None:
@@ -115,6 +118,7 @@ def test_cut_graph_lets_no_batch_reach_a_writer_except_through_a_seam(meta: Meta
     assert graph.writers(reached & closure) == []
 
 
+@pytest.mark.slow
 @given(graphs())
 @settings(max_examples=40, deadline=None)
 def test_cut_graph_still_runs_every_writer(meta: MetaGraphDef) -> None:

@@ -223,6 +223,7 @@ def test_watch_goes_on_through_damage_and_through_a_store_that_is_silent_for_a_w
     assert LOST in shown[2][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damaged", "command"),
     [

@@ -119,6 +119,7 @@ def test_dashboard_is_what_grafanas_own_schema_says() -> None:
     assert faults_in(dashboard()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "value"),
     [

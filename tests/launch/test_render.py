@@ -234,12 +234,14 @@ def kustomized_copy(
     return list(kustomized(directory / "own").values())
 
 
+@pytest.mark.slow
 def test_example_of_the_tree_is_put_together_by_kustomize() -> None:
     found = kustomized(K8S / "example")
     assert ("RayJob", "team-tfresume") in found
     assert {item["metadata"]["namespace"] for item in found.values()} == {"research"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 def test_references_between_objects_survive_a_prefix_and_a_namespace(
     base: str, tmp_path: Path

@@ -11,6 +11,7 @@ import pytest
 COMMAND = [sys.executable, "-m", "launch.cli", "config", "--json-schema"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 def test_answer_that_does_not_fit_onto_its_disk_is_one_clear_error() -> None:
     with open("/dev/full", "w") as full:

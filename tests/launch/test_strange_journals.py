@@ -102,6 +102,7 @@ def test_status_and_report_of_a_journal_with_an_absurd_number_are_made(
     _make(events, Driver.DEAD)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 60))
 def test_status_and_report_of_a_run_cut_off_anywhere_are_made(kept: int) -> None:
     seen = history(journals.whole_run()[:kept])

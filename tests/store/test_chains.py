@@ -281,6 +281,7 @@ def test_report_lists_saves_of_changed_rows_and_what_they_stand_on(output: Locat
     assert rows[2]["stands_on"] == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("named", ["", "/a0001-g0001/m-3.changed"])
 def test_export_of_a_chain_holds_the_folded_state(

@@ -80,6 +80,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 @settings(max_examples=200)
 def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) -> None:

@@ -116,6 +116,7 @@ def test_a_long_runs_journal_stays_few_objects_and_every_reader_reads_few_of_the
     assert [event["t_s"] for event in read_journal(output)] == [event["t_s"] for event in events]
 
 
+@pytest.mark.slow
 def test_snapshot_and_tail_say_what_the_journal_says_at_every_event_of_several_drivers(
     output: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:

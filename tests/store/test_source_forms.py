@@ -150,6 +150,7 @@ def counted(location: Location, monkeypatch: pytest.MonkeyPatch) -> Counting:
     return counting
 
 
+@pytest.mark.slow
 def test_resolve_among_ten_thousand_takes_few_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_resolve_among_ten_thousand_takes_few_requests(
     assert counting.calls < 30
 
 
+@pytest.mark.slow
 def test_resolve_ten_thousand_bad_ones_stops_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,7 @@ def test_batches_pulled_from_the_graph_are_held_and_end_with_it() -> None:
         stream.current()
 
 
+@pytest.mark.slow
 @given(
     rows=st.integers(1, 40),
     batch_size=st.integers(1, 12),

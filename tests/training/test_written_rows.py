@@ -48,6 +48,7 @@ life = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(life)
 def test_rows_since_the_save_that_counts_are_told_whatever_was_lost_in_between(
     happened: list[tuple[str, Rows | bool | None, Rows | None]],
