@@ -68,8 +68,10 @@ class StorageThread:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._doubtful: tuple[ev.SaveWritten, Manifest] | None = None
-        self._astray = False
-        """Whether TensorFlow is pointed at what a take-over that isn't recorded yet leaves behind."""
+        self._turned = self._astray = False
+        """Whether a checkpoint was found from which the next generation goes on, and whether TensorFlow
+        is pointed at what its take-over leaves behind.
+        """
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
@@ -149,6 +151,7 @@ class StorageThread:
 
     def _take_over(self, generation: int, step: int) -> None:
         self._doubtful = None  # it may lie beyond this step, and no checkpoint is written over
+        self._turned = False
         self._unrecorded.append((generation, step, self._parent))
         self._parent = (self._lease.attempt, generation)
         self._record()
@@ -217,8 +220,7 @@ class StorageThread:
         # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
-        # A commit of the generation before may come after the search from which the next one goes on
-        self._astray = self._parent != (self._lease.attempt, written.generation)
+        self._astray = self._turned  # of the generation before: its commit comes after the search
         self._manifests.committed(written, manifest)
         self._tell(
             Remark(
@@ -234,6 +236,8 @@ class StorageThread:
         )
         told = (written.generation, written.step, written.position)
         self._tell(ev.Committed(*told, changes=bool(manifest.chain)))
+        if self._astray:
+            return  # the next generation reads an older one, and has no other once it's recorded
         retain(
             self._output,
             max_to_keep=self._config.max_to_keep,
@@ -250,6 +254,7 @@ class StorageThread:
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
             self._tell(not_found(error))
             return
+        self._turned = True
         source, files = found.source, found.files
         self._parent = (0, 0)
         if found.own is not None:

@@ -1,9 +1,9 @@
 """How are workers called, and how does the driver hear their answers and their deaths?
 
-Rule: nothing is waited for, nor is the sending (``sending``). Every call carries the attempt's number, and a worker refuses a lower
-one than it has seen. Each worker is asked for its events all the time, one question after the
-other; whatever ends that tells of its death, once, with the cause that the driver gave where it
-ended the worker itself.
+Rule: nothing is waited for, nor is the sending (``sending``). Every call carries the attempt's
+number, and a worker refuses a lower one than it has seen. Each worker is asked for its events all
+the time, one question after the other; whatever ends that tells of its death, once, with the cause
+that the driver gave where it ended the worker itself.
 """
 
 from __future__ import annotations

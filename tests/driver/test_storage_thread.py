@@ -33,7 +33,7 @@ from orchestrator.store.run.lineage import read_lineage, record_takeover
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.damage import flip
-from tests.store.runs import saved, uploaded_parts
+from tests.store.runs import saved, uploaded, uploaded_parts
 
 
 class Bench:
@@ -256,6 +256,34 @@ def test_storage_thread_search_leaves_out_what_turned_out_bad(bench: Bench) -> N
     found = bench.next()
     assert found.step is None
     assert "w: checksum" in found.detail
+
+
+def test_commit_that_comes_after_the_search_takes_neither_pointer_nor_checkpoint_from_the_next_group(
+    bench: Bench,
+) -> None:
+    """All ranks had written their rows; one died while the driver was told so, and the others go back
+    to the checkpoint that was found before the commit's turn came.
+    """
+    bench.storage_thread._config = bench.storage_thread._config.model_copy(
+        update={"max_to_keep": 1}
+    )
+    bench.storage_thread.take_over(1, 0)
+    saved(bench.output, 100)
+    bench.storage_thread.find("no living worker has some rows", {})
+    assert isinstance(bench.next(), Restorable)
+    assert bench.next().step == 100
+    late = uploaded(bench.output, 200).files
+    bench.storage_thread.commit(
+        ev.SaveWritten("w", 1, 200, 400, "a0001-g0001", "model.ckpt-200", late, {}), 2
+    )
+    assert isinstance(bench.next(), Remark)
+    assert bench.next() == ev.Committed(1, 200, 400)
+    bench.storage_thread.take_over(2, 100)
+    bench.storage_thread.close()
+
+    (left,) = list_checkpoints(bench.output)
+    assert left.step == 100
+    assert read_pointer(bench.output) == left.label
 
 
 def test_storage_thread_search_that_comes_back_to_the_source_reads_it_as_the_first_start_did(

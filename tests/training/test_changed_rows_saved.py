@@ -123,6 +123,26 @@ def test_chain_of_tables_of_which_two_hold_each_row_is_what_ranks_held(
     assert 0 < sum(written) < 8  # each row by who owns it
 
 
+def _gather_nothing(trainer: Any) -> None:
+    """As on a GPU, where a variable's rows are reached through all of it alone."""
+    trainer._snapshot.rows.names = trainer._snapshot._members = frozenset()
+
+
+def test_chain_where_rows_cannot_be_gathered_is_what_ranks_held(
+    room: Path, new_ranks: NewRanks, new_savers: Any
+) -> None:
+    group = group_of(room, new_ranks, new_savers, "adagrad-ref")
+    group.ranks.each("apply", _gather_nothing)
+    group.train(0)
+    group.save(1)
+    for number in (2, 3):
+        group.train(2 * number)
+        states = group.save(number, number - 1)
+        assert unlike(group) == []
+    table = group.of.tables.parts[0].variable
+    assert 0 < sum(len((state.changed or {})[table]) for state in states) < 8
+
+
 def group_of(room: Path, new_ranks: NewRanks, new_savers: Any, name: str) -> Group:
     of = sharded(room, name, **({"train_op": ["rows", "rest"]} if name == "in_turns" else {}))
     return Group(new_ranks(SLOTS), of, new_savers(of.graph))

@@ -57,8 +57,10 @@ class SaveCopy:
         if rows is None:
             return *values_for_save(self._snapshot, session, self._options, spec), None
         arrays = self._snapshot.copy_all(session, rows)
+        by_row = self._snapshot.rows
         for name, numbers in rows.items():
-            found = self._snapshot.rows.rows(session, name, Stillness())
-            if found is not None:
+            if name not in by_row.names:  # on a GPU, or of a type that can't be gathered
+                arrays[name] = arrays[name][numbers]
+            elif (found := by_row.rows(session, name, Stillness())) is not None:
                 arrays[name] = found.numbered(numbers)
         return arrays, None, rows
