@@ -122,6 +122,7 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
             hangs_s=40.0,
             node_s=60.0,
             dies_s=25.0,
+            outage_s=40.0,
             damage_s=20.0,
             part_refused=0.05,
         ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.store.bundle.changed_rows import add_changed_rows
+from orchestrator.store.bundle.changed_rows import changed_tensors
 from orchestrator.store.bundle.data_writer import DataReport, DataWriter
 from orchestrator.store.checkpoints.chains import Chain
 from orchestrator.store.checkpoints.commits import commit
@@ -22,6 +22,21 @@ from tests.fakes.bundles import meta_bytes
 from tests.store.slices import shares, write_rank
 
 RANKS = 2
+
+
+def add_changed_rows(
+    writer: DataWriter,
+    key: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    rows: np.ndarray,
+    values: bytes,
+) -> None:
+    """Changed rows into a rank's data file; none at all need no place."""
+    if len(rows):
+        for one in changed_tensors(writer.shard, key, dtype, shape, rows, [memoryview(values)]):
+            content = [bytes(piece[:]) for piece in one.pieces]
+            writer.add(one.key, one.dtype, one.shape, content)
 
 
 class Run:
@@ -85,7 +100,7 @@ class Run:
         rows = start + np.flatnonzero(self.touched[start:stop])
         with DataWriter(path, rank, RANKS) as writer:
             for key, table in self.tables.items():
-                add_changed_rows(writer, key, "float32", table.shape, rows, [table[rows].tobytes()])
+                add_changed_rows(writer, key, "float32", table.shape, rows, table[rows].tobytes())
             if rank == 0:
                 for key, value in self.whole.items():
                     if isinstance(value, list):

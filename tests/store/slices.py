@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,20 @@ def shares(rows: int, ranks: int) -> list[tuple[int, int]]:
     return [(rank * rows // ranks, (rank + 1) * rows // ranks) for rank in range(ranks)]
 
 
+def add_rows(
+    writer: DataWriter,
+    key: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    start: int,
+    stop: int,
+    chunks: Iterable[bytes],
+) -> None:
+    """Rows ``start`` up to ``stop`` of a tensor of ``shape``."""
+    rest = tuple((0, size) for size in shape[1:])
+    writer.add_part(key, dtype, shape, ((start, stop - start), *rest), chunks)
+
+
 def write_rank(
     prefix: Path, rank: int, ranks: int, tables: Tables, whole: Mapping[str, Any]
 ) -> DataReport:
@@ -36,7 +50,7 @@ def write_rank(
                 array = tables[key]
                 start, stop = shares(len(array), ranks)[rank]
                 content = [array[start:stop].tobytes()]
-                writer.add_rows(key, array.dtype.name, array.shape, start, stop, content)
+                add_rows(writer, key, array.dtype.name, array.shape, start, stop, content)
             elif isinstance(whole[key], list):
                 writer.add_strings(key, (len(whole[key]),), whole[key])
             else:

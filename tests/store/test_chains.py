@@ -15,7 +15,6 @@ from orchestrator.errors import CorruptCheckpoint, OutputError, SourceError
 from orchestrator.exports.export import TensorFormat, export
 from orchestrator.exports.salvage import salvage
 from orchestrator.store.bundle.bundle import read_index
-from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataWriter
 from orchestrator.store.bundle.folded import Folded
 from orchestrator.store.bundle.index_writer import write_index
@@ -33,7 +32,7 @@ from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import ChainLink
 from orchestrator.store.run.lineage import record_takeover
 from tests.servers.object_stores import HttpStore
-from tests.store.chains import Run, assert_state, links_of
+from tests.store.chains import Run, add_changed_rows, assert_state, links_of
 from tests.store.slices import local, shares
 
 VALUES = "tfresume/changed/00000/values/emb"
@@ -335,9 +334,9 @@ def test_changed_rows_that_are_none_of_the_table_are_refused(tmp_path: Path) -> 
         for rows, words in (([2, 1], "aren't ascending"), ([1, 1], "aren't"), ([3, 9], "outside")):
             with pytest.raises(OutputError, match=words):
                 add_changed_rows(
-                    writer, "emb", "float32", (5, 2), np.array(rows, np.int64), [bytes(16)]
+                    writer, "emb", "float32", (5, 2), np.array(rows, np.int64), bytes(16)
                 )
-        add_changed_rows(writer, "emb", "float32", (5, 2), np.array([], np.int64), [])
+        add_changed_rows(writer, "emb", "float32", (5, 2), np.array([], np.int64), b"")
         path = write_index(tmp_path / "m", [writer.close()])
     assert not read_index(path.read_bytes()).entries
 

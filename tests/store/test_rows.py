@@ -24,7 +24,16 @@ from orchestrator.store.transfer.some_tensors import fetch_tensors
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import write_checkpoint
 from tests.servers.object_stores import HttpStore
-from tests.store.slices import joined, listed, local, put_sliced, shares, table, write_sliced
+from tests.store.slices import (
+    add_rows,
+    joined,
+    listed,
+    local,
+    put_sliced,
+    shares,
+    table,
+    write_sliced,
+)
 
 EMB = table(5000, 16)
 HEAD_BYTES = 2000
@@ -209,7 +218,7 @@ def test_ranks_that_wrote_no_one_checkpoint_are_refused_by_name(tmp_path: Path) 
     def rank(number: int, of: int, *rows: tuple[int, int], key: str = "emb") -> DataWriter:
         writer = DataWriter(tmp_path / "m", number, of)
         for start, stop in rows:
-            writer.add_rows(key, "float32", EMB.shape, start, stop, [EMB[start:stop].tobytes()])
+            add_rows(writer, key, "float32", EMB.shape, start, stop, [EMB[start:stop].tobytes()])
         return writer
 
     cases = {
@@ -230,11 +239,11 @@ def test_ranks_that_wrote_no_one_checkpoint_are_refused_by_name(tmp_path: Path) 
 
 def test_part_of_a_type_that_tensorflow_restores_no_parts_of_is_refused(tmp_path: Path) -> None:
     with DataWriter(tmp_path / "m", 0, 2) as writer:
-        writer.add_rows("whole", "float16", (4, 2), 0, 4, [bytes(16)])
+        add_rows(writer, "whole", "float16", (4, 2), 0, 4, [bytes(16)])
         with pytest.raises(OutputError, match="'t' is float16"):
-            writer.add_rows("t", "float16", (4, 2), 0, 2, [bytes(8)])
+            add_rows(writer, "t", "float16", (4, 2), 0, 2, [bytes(8)])
         with pytest.raises(OutputError, match="takes 16 bytes and was given 8"):
-            writer.add_rows("short", "float32", (4, 2), 0, 2, [bytes(8)])
+            add_rows(writer, "short", "float32", (4, 2), 0, 2, [bytes(8)])
 
 
 def test_some_tensors_come_without_the_others(http_store: HttpStore, tmp_path: Path) -> None:

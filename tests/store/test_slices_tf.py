@@ -20,7 +20,7 @@ from orchestrator.store.bundle.slice_keys import extents_of_spec
 from orchestrator.store.bundle.sstable import table_of
 from orchestrator.store.checkpoints.source import resolve_source
 from tests import forked
-from tests.store.slices import shares, write_sliced
+from tests.store.slices import add_rows, shares, write_sliced
 
 pytestmark = pytest.mark.tf
 
@@ -148,7 +148,7 @@ def test_slices_of_every_type_are_laid_out_as_tensorflow_lays_them_out(tmp_path:
         for rank, (start, stop) in enumerate([(0, 2), (2, 4), (4, 7)]):
             with DataWriter(tmp_path / f"{kind}-1", rank, 3) as writer:
                 content = [_numbers(kind)[start:stop].tobytes()]
-                writer.add_rows("t", kind, (ROWS, COLUMNS), start, stop, content)
+                add_rows(writer, "t", kind, (ROWS, COLUMNS), start, stop, content)
                 reports.append(writer.close())
         ours = write_index(tmp_path / f"{kind}-1", reports[::-1])
         assert _records(ours) == _records(tmp_path / f"{kind}.index"), kind

@@ -8,16 +8,14 @@ own, ``tfresume/changed/RANK/rows/KEY`` (their numbers in the whole table, ascen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orchestrator.errors import CorruptCheckpoint, OutputError
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
-from orchestrator.store.bundle.data_writer import DataWriter
 from orchestrator.store.bundle.in_memory import TensorInMemory
-from orchestrator.store.bundle.values import Chunk
 
 _KEY = re.compile(r"tfresume/changed/(\d{5,})/(rows|values)/(.+)", re.DOTALL)
 
@@ -30,31 +28,6 @@ class ChangedRows:
     values: BundleTensor
 
 
-def add_changed_rows(
-    writer: DataWriter,
-    key: str,
-    dtype: str,
-    shape: tuple[int, ...],
-    rows: np.ndarray,
-    values: Iterable[Chunk],
-) -> None:
-    """Rows of a table into a rank's data file; none at all need no place.
-
-    Args:
-        shape: of the whole table.
-        rows: int64, ascending, each once: their numbers in the whole table.
-        values: the bytes of those rows, one after the other.
-
-    Raises:
-        OutputError: they are no rows of that table.
-    """
-    if not len(rows):
-        return
-    numbers = _numbers(key, shape, rows)
-    writer.add(_key(writer.shard, "rows", key), "int64", (len(rows),), [numbers])
-    writer.add(_key(writer.shard, "values", key), dtype, (len(rows), *shape[1:]), values)
-
-
 def changed_tensors(
     rank: int,
     key: str,
@@ -63,7 +36,16 @@ def changed_tensors(
     rows: np.ndarray,
     values: Sequence[memoryview],
 ) -> tuple[TensorInMemory, TensorInMemory]:
-    """What ``add_changed_rows`` writes, of rows that lie in memory. Raises as it does."""
+    """Rows of a table as they're to lie in a rank's data file.
+
+    Args:
+        shape: of the whole table.
+        rows: int64, ascending, each once, one at least: their numbers in the whole table.
+        values: the bytes of those rows, one after the other.
+
+    Raises:
+        OutputError: they are no rows of that table.
+    """
     return (
         TensorInMemory(
             _key(rank, "rows", key), "int64", (len(rows),), (_numbers(key, shape, rows),)

@@ -114,19 +114,6 @@ class DataWriter:
             self._shapes[key] = shape
             self._numbers(key, dtype, extent_shape(extents), extents, chunks)
 
-    def add_rows(
-        self,
-        key: str,
-        dtype: str,
-        shape: tuple[int, ...],
-        start: int,
-        stop: int,
-        chunks: Iterable[Chunk],
-    ) -> None:
-        """Rows ``start`` up to ``stop`` of a tensor of ``shape``; as ``add_part``."""
-        rest = tuple((0, size) for size in shape[1:])
-        self.add_part(key, dtype, shape, ((start, stop - start), *rest), chunks)
-
     def add_strings(self, key: str, shape: tuple[int, ...], strings: Iterable[bytes]) -> None:
         """A string tensor, from its elements in C order: lengths, their checksum, the text."""
         start = self._offset
