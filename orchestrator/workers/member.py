@@ -6,6 +6,7 @@ Rule: the driver's calls come on any thread, only leave notes and never wait for
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,7 @@ class Member:
         self._devices, self._group = devices, group
         self._event_buffer, self._tools = event_buffer, tools
         self._mailbox = Mailbox()
+        self._pulsed_s = time.monotonic()
         self._work = Work(ident, tools, event_buffer, self._mailbox, self.pulse)
 
     def run(self) -> None:
@@ -194,8 +196,8 @@ class Member:
             }
 
     def news(self, after: int, pulse_s: float) -> tuple[int, list[ev.Event]]:
-        """What has happened, as soon as something has; after ``pulse_s`` that this worker lives, and
-        what it's at.
+        """What has happened, as soon as something has; at least each ``pulse_s`` also that this
+        worker lives, and what it's at.
 
         Args:
             after: events up to this number have been heard.
@@ -203,15 +205,24 @@ class Member:
         Returns:
             As ``EventBuffer.poll``.
         """
-        last, found = self._event_buffer.poll(after, pulse_s)
-        if not found:
-            self.pulse()
-            last, found = self._event_buffer.poll(after, 0.0)
-        return last, found
+        return self.with_life(after, self._event_buffer.poll(after, pulse_s), pulse_s)
+
+    def with_life(
+        self, after: int, polled: tuple[int, list[ev.Event]], pulse_s: float
+    ) -> tuple[int, list[ev.Event]]:
+        """What was ``polled``, and a sign of life where nothing was or the last is ``pulse_s`` old.
+        One that is sent only when nothing else is would never come from a rank that saves its part
+        of the state every few steps, and the whole group would be taken to stand.
+        """
+        if polled[1] and time.monotonic() - self._pulsed_s < pulse_s:
+            return polled
+        self.pulse()
+        return self._event_buffer.poll(after, 0.0)
 
     def pulse(self) -> None:
         """Give a sign of life now, whenever the next is due."""
         mailbox = self._mailbox
+        self._pulsed_s = time.monotonic()
         with mailbox.condition:
             step, position = mailbox.step or 0, mailbox.position
         self._event_buffer.pulse(

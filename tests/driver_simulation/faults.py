@@ -67,6 +67,11 @@ class Faults:
     input_raises_at: int = 0
     until_s: float = 60.0
 
+    @property
+    def leaves_workers_alone(self) -> bool:
+        """Whether each worker that lives goes on, and all that it says is heard."""
+        return not (self.hangs_s or self.pauses_s) and self.calls == CallFaults()
+
 
 class Mishaps:
     """Has what ``Faults`` names happen to one world."""

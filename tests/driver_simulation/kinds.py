@@ -110,6 +110,10 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         Faults(kill_s=20.0, dies_s=40.0, notice_s=40.0, part_refused=0.1),
         {**SHARED, **CHAINS},
     ),
+    "saves that follow each other closely": (
+        Faults(store=StoreFaults(latency_s=0.002)),
+        {**SHARED, **CHAINS, "until": 200, "save_steps": 2, "step_s": 0.1, "write_s": 0.02},
+    ),
     "changed rows of tables of which two hold each": (
         Faults(kill_s=12.0, dies_s=40.0, notice_s=40.0, room_s=30.0, part_refused=0.05),
         {**SHARED, **CHAINS, "table_copies": 2},
@@ -187,6 +191,7 @@ FIRES: dict[str, set[str]] = {
     "rows that two hold and whatever goes wrong": {"kill_s", "dies_s", "lost", "rows_moved"},
     "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
     "changed rows": {"kill_s", "dies_s", "part_refused", "chained"},
+    "saves that follow each other closely": {"chained"},
     "changed rows of tables of which two hold each": {"kill_s", "dies_s", "rows_moved", "chained"},
     "changed rows and whatever goes wrong": {"kill_s", "dies_s", "refuses", "chained", "resumed"},
     "changed rows and a stop": {"kill_s", "stop_at_s", "chained"},

@@ -42,6 +42,7 @@ from orchestrator.workers import (
     adopting,
     calls,
     fleet,
+    member,
     namespace,
     nodes,
     placement,
@@ -183,7 +184,8 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(journal_parts, "_record", read.record)
         patch.setattr(folding, "parse", read.event)
         patch.setattr(actor, "time", clock)
-        patch.setattr(worker_loop, "time", clock)
+        for module in (member, worker_loop):
+            patch.setattr(module, "time", clock)
         patch.setattr(tenacity.nap, "time", clock)
         for module in (*CONCURRENT, run_record):
             patch.setattr(module, "ThreadPoolExecutor", Inline)

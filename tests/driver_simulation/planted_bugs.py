@@ -86,6 +86,14 @@ def copies_a_step_late(mailbox: Mailbox, step: int, order: Any) -> bool:
     return step + mailbox.order.rank <= (mailbox.step or 0)
 
 
+def lives_only_when_idle(member: Member, after: int, polled: Any, pulse_s: float) -> Any:
+    """What has happened is told without how far the worker is."""
+    return polled if polled[1] else REAL_LIFE(member, after, polled, pulse_s)
+
+
+REAL_LIFE = Member.with_life
+
+
 def forgetful(journal: Journal) -> None:
     try:
         REAL_FLUSH(journal)
@@ -288,6 +296,10 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
             patch.setattr(save_policy.SaveLog, "ends_with", save_policy.SaveLog.holds),
             patch.setattr(save_policy, "ground_of", never_the_last),
         ),
+    ),
+    "a worker was taken to hang where none does": (
+        "saves that follow each other closely",
+        lambda patch: patch.setattr(Member, "with_life", lives_only_when_idle),
     ),
     "ranks were taken to differ that are equal": (
         "calm",

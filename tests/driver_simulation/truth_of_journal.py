@@ -23,7 +23,7 @@ from orchestrator.journal.save_events import (
     SavePostponed,
     SaveRefused,
 )
-from orchestrator.journal.worker_events import LossOfWorker, WorkerStarted
+from orchestrator.journal.worker_events import LossOfWorker, WorkerHung, WorkerStarted
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.snapshots import read_folds
 from tests.driver_simulation.schedule import Process
@@ -65,6 +65,10 @@ class JournalTruth:
             # All states are good here: checksums that aren't equal are of different steps
             self.world.check(
                 event["event"] != SaveRefused.WORD, "ranks were taken to differ that are equal"
+            )
+            self.world.check(
+                event["event"] != WorkerHung.WORD or not self.world.faults.leaves_workers_alone,
+                "a worker was taken to hang where none does",
             )
             self._resolves(process.number, event)
 

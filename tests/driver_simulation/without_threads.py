@@ -63,7 +63,7 @@ class SimSaver(Saver):
         if isinstance(job, Measure):
             self._measured = self._sizes_of(job.state)
         else:
-            self._worker.later(WRITE_S, lambda: self._do(job))
+            self._worker.later(self._worker.world.write_s, lambda: self._do(job))
 
     def _do(self, job: SaveJob) -> None:
         try:

@@ -58,7 +58,7 @@ class SimWorker:
         self.setup_, self._ident = setup, ident
         self._attempt, self._contact_s = attempt, world.schedule.now_s
         self._orphan_timeout_s = setup.orphan_timeout_s
-        self._polls: list[tuple[int, Reply]] = []
+        self._polls: list[tuple[int, float, Reply]] = []
         self._wanted: list[tuple[int, Reply]] = []
         self.moved = 0
         self.input: SimBatches | None = None
@@ -127,21 +127,23 @@ class SimWorker:
         self.look()
 
     def on_poll(self, reply: Reply, after: int, pulse_s: float) -> None:
-        self._polls.append((after, reply))
+        self._polls.append((after, pulse_s, reply))
         self._answer_polls()
-        self.world.schedule.at(pulse_s, lambda: self._poll_over(after, reply))
+        self.world.schedule.at(pulse_s, lambda: self._poll_over(after, pulse_s, reply))
 
-    def _poll_over(self, after: int, reply: Reply) -> None:
-        if (after, reply) in self._polls and self.alive and not self.stopped:
-            self._polls.remove((after, reply))
+    def _poll_over(self, after: int, pulse_s: float, reply: Reply) -> None:
+        if (after, pulse_s, reply) in self._polls and self.alive and not self.stopped:
+            self._polls.remove((after, pulse_s, reply))
             reply(self.member.news(after, 0.0), None)
 
     def _answer_polls(self) -> None:
         while self._polls:
-            after, found = self.buffer.poll(self._polls[0][0], 0.0)
-            if not found:
+            after, pulse_s, reply = self._polls[0]
+            polled = self.buffer.poll(after, 0.0)
+            if not polled[1]:
                 return
-            self._polls.pop(0)[1]((after, found), None)
+            del self._polls[0]
+            reply(self.member.with_life(after, polled, pulse_s), None)
 
     def on_adopt(self, reply: Reply) -> None:
         self.member.forget_saves(self._attempt)

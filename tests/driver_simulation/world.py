@@ -26,6 +26,7 @@ from tests.driver_simulation.schedule import Process, Schedule, SimScheduler
 from tests.driver_simulation.state import SimState, files_of_state, start_state
 from tests.driver_simulation.store import Bucket
 from tests.driver_simulation.truth import Truth
+from tests.driver_simulation.without_threads import WRITE_S
 from tests.driver_simulation.worker import SimWorker
 from tests.simulation.parts import Broken
 
@@ -55,6 +56,7 @@ class World:
         self.exchanges: dict[tuple[int, tuple[str, ...]], SimExchange] = {}
         self.settings = settings
         self.step_s = settings.pop("step_s", STEP_S)
+        self.write_s = settings.pop("write_s", WRITE_S)
         self.config = parse_config(
             {
                 "source": "sim://src/m-0",

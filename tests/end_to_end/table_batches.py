@@ -22,5 +22,5 @@ def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
 def slow_batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
     """The same, so slowly that a test can hit the middle of a run."""
     for each in batches(ctx):
-        time.sleep(0.02)
+        time.sleep(0.06)
         yield each

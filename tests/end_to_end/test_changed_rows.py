@@ -41,12 +41,15 @@ def test_killed_worker_takes_the_run_back_to_a_chain_and_to_the_same_end(
     )
     changes: dict[str, Any] = {"save_changed_rows": True, "save_steps": 7, "max_to_keep": 2}
     config = config_for(room, tmp_path / "out", **changes)
-    result, watcher = play(config, kill_rank(1, at_step=40, need_standby=True))
+    result, watcher = play(config, kill_rank(1, at_step=42))
 
     assert watcher.fired
     assert result.status == "done", result
+    # All ranks save more often than they say that they live
+    assert not watcher.named("worker_hung")
     saved = {each["step"]: each["checkpoint"] for each in watcher.named("save_committed")}
-    again = watcher.named("generation")[-1]
+    # Of the group that the loss made: a standby that is warm later may make another
+    again = watcher.named("generation")[1]
     assert again["state_from"] == "checkpoint"
     assert saved[again["step"]].endswith(".changed")
     last = str(result.checkpoint)

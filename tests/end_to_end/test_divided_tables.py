@@ -120,8 +120,8 @@ def test_killed_worker_takes_the_run_back_to_its_newest_checkpoint_and_to_the_sa
             shard_tables=["none"],
         )
     )
-    config = config_for(room, tmp_path / "out")
-    result, watcher = play(config, kill_rank(1, at_step=40, need_standby=True))
+    config = config_for(room, tmp_path / "out", save_steps=40)
+    result, watcher = play(config, kill_rank(1, at_step=45))
 
     assert watcher.fired
     assert result.status == "done", result
@@ -130,9 +130,10 @@ def test_killed_worker_takes_the_run_back_to_its_newest_checkpoint_and_to_the_sa
     assert incident["steps_redone"] > 0
     found = watcher.named("finding_checkpoint")
     assert "each worker reads its own" in found[0]["reason"]
-    again = watcher.named("generation")[-1]
+    # Of the group that the loss made: a standby that is warm later may make another
+    again = watcher.named("generation")[1]
     assert again["state_from"] == "checkpoint"
-    assert again["step"] >= 15
+    assert again["step"] >= 40
     assert_same(
         plain_variables(str(result.checkpoint), tmp_path),
         plain_variables(str(undisturbed.checkpoint), tmp_path),
@@ -159,7 +160,7 @@ def test_killed_worker_whose_rows_another_holds_costs_no_step_and_no_checkpoint_
         workers={"count": 3, "min": 2, "standby": 0},
         table_copies=2,
     )
-    result, watcher = play(config, kill_rank(1, at_step=40))
+    result, watcher = play(config, kill_rank(1, at_step=45))
 
     assert watcher.fired
     assert result.status == "done", result
@@ -189,7 +190,7 @@ def test_group_grows_by_rows_that_move_and_loses_no_step(
         *(room, tmp_path / "out"),
         batches_per_step=SLOTS,
         save_steps=1000,
-        until_step=400,
+        until_step=200,
         workers={"count": 2, "min": 2, "max": 3, "standby": 0},
     )
     result, watcher = play(config)

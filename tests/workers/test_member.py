@@ -446,6 +446,22 @@ def test_member_that_loads_says_so_before_it_is_warm() -> None:
     member.close()
 
 
+def test_member_that_always_has_news_says_how_far_it_is_no_less_often() -> None:
+    """Ranks that save their parts every few steps would else be taken to stand."""
+    event_buffer = EventBuffer()
+    member = Member("w1", ("node", 1), FakeTools(Exchange(), {}), event_buffer)
+    after, told, lived = 0, 0, 0
+    for number in range(20):
+        event_buffer.put(ev.Notice("w1", str(number)))
+        time.sleep(0.01)
+        after, events = member.news(after, 0.05)
+        told += sum(isinstance(event, ev.Notice) for event in events)
+        lived += sum(isinstance(event, ev.Progress) for event in events)
+    assert told == 20
+    # A fifth of the answers, or fewer where the machine is busy: none is as if there had been none
+    assert 1 <= lived <= 20
+
+
 def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
     go_on = threading.Event()
     bench.join()
