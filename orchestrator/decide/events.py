@@ -154,8 +154,7 @@ class SaveWritten:
 
     Attributes:
         files: what the manifest will list.
-        sizes: of every float variable.
-        measured: what it measured last before, of the checkpoint that it read or at a save, if any.
+        sizes: of every float variable; ``measured``: what it measured last before, if anything.
         part: the writer's own, of a save in parts: files and sizes stand there.
         reports: what all ranks' data files hold, once those are known; the index isn't made yet.
     """
@@ -178,7 +177,7 @@ class SaveWritten:
 
 @dataclass(frozen=True)
 class SaveChecked:
-    """Another rank's checksums of what is the same on all, and its ``part`` of a save in parts."""
+    """Another rank's checksums, its ``part`` where it wrote one, and of which ``Grant.save``."""
 
     worker: str
     generation: int
@@ -186,6 +185,7 @@ class SaveChecked:
     digests: Mapping[str, int]
     position: int = 0
     part: SavedPart | None = None
+    save: int = 0
 
 
 @dataclass(frozen=True)

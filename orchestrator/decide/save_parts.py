@@ -1,8 +1,9 @@
-"""Do the parts that the ranks of a group have saved make one checkpoint?
+"""Which rank writes what of a checkpoint, and do the parts that they wrote make one?
 
-Rule: with tables divided among the workers every rank puts its rows into the store, all at the same
-step. All of them are one checkpoint; with one part missing, or of another step, there is none. What
-each rank found out about its rows is put together to what one would find out about all.
+Rule: with tables divided among the workers every rank puts its rows into the store; what all hold
+alike is dealt among them where there's much of it, the same way by each. All parts, of one step, are
+one checkpoint; with one part missing, or of another step, there is none. What each rank found out
+about its part is put together to what one would find out about all.
 """
 
 from __future__ import annotations
@@ -14,13 +15,42 @@ from typing import Any
 
 from orchestrator.decide.outliers import Size
 
+LEAST_PART_BYTES = 64 * 1024 * 1024
+"""Of what all ranks hold alike. A store takes about a second for so much on one connection, and
+each further file is some requests more for whoever reads the checkpoint.
+"""
+
+
+def writers(size_bytes: int, ranks: int) -> int:
+    """How many of the ranks write a part each of what all hold alike, ``size_bytes`` in all."""
+    return max(1, min(ranks, size_bytes // LEAST_PART_BYTES))
+
+
+def dealt(sizes: Mapping[str, int], ranks: int) -> dict[str, int]:
+    """Which rank writes each of the variables that all hold alike.
+
+    Args:
+        sizes: by name, in bytes.
+
+    Returns:
+        The rank by name: the largest first, each to whom has least, which is at most a third more
+        than the best deal (Graham 1969). It follows from the arguments alone, on every rank.
+    """
+    loads = [0] * writers(sum(sizes.values()), ranks)
+    owners: dict[str, int] = {}
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        rank = min(range(len(loads)), key=lambda rank: (loads[rank], rank))
+        owners[name] = rank
+        loads[rank] += sizes[name]
+    return owners
+
 
 @dataclass(frozen=True)
 class SavedPart:
     """What one rank has put into the store. Pickles.
 
     Attributes:
-        rank: whose rows it holds.
+        rank: whose part it is.
         step, position: at which they were copied.
         save: ``actions.Grant.save``.
         report: what the data file holds, of which the index is made.
@@ -48,10 +78,10 @@ def amiss(parts: Mapping[int, SavedPart], ranks: int) -> str:
     """Why parts, by rank, aren't one checkpoint of so many ranks; empty where they are."""
     missing = [str(rank) for rank in range(ranks) if rank not in parts]
     if missing:
-        return f"nobody has written the rows of rank {', '.join(missing[:3])}"
+        return f"nobody has written the part of rank {', '.join(missing[:3])}"
     places = {(part.step, part.position) for part in parts.values()}
     if len(places) > 1:
-        return f"the ranks' rows are of steps {', '.join(str(step) for step, _ in sorted(places))}"
+        return f"the ranks' parts are of steps {', '.join(str(step) for step, _ in sorted(places))}"
     if len({part.over for part in parts.values()}) > 1:
         return "some ranks have written all of their rows, or what changed since other saves"
     return ""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
+from orchestrator.decide import save_parts
+
 
 @dataclass(frozen=True)
 class SavePolicy:
@@ -20,6 +22,7 @@ class SavePolicy:
 
     Attributes:
         in_parts: tables are divided among the workers, so that a save takes all ranks' rows.
+        alike_bytes: what all ranks hold alike and any of them could write.
         most_links: how many saves one that holds changed rows only may stand on; 0 where each is
             full.
     """
@@ -32,7 +35,16 @@ class SavePolicy:
     on_outlier: Literal["warn", "stop", "rollback"] = "warn"
     outlier_factor: float = 1000.0
     in_parts: bool = False
+    alike_bytes: int = 0
     most_links: int = 0
+
+
+def parts(policy: SavePolicy, ranks: int) -> int:
+    """How many ranks write a part each of a save in which so many take part; 0 where one writes
+    all.
+    """
+    several = save_parts.writers(policy.alike_bytes, ranks)
+    return ranks if policy.in_parts else (several if several > 1 else 0)
 
 
 @dataclass(frozen=True)

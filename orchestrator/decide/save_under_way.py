@@ -4,8 +4,8 @@ Rule: at most one save is under way. It is agreed with a grant, written by one r
 the checksums of all others, and committed by the driver; whatever goes wrong on the way ends in one
 ``save_failed`` and the next save tries again. A writer that is still busy with an earlier save
 hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves
-nothing. A save in parts is written by all ranks, lacks what any of them lacks, and has failed once
-all have told, so that none of them tells the next one of it.
+nothing. A save in parts is written by several ranks, lacks what any rank lacks, and has failed
+once all have told, so that none of them tells the next one of it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def agree(
     and checked by all ``workers``. They hear of it with the next grant. ``last``: of the run.
     """
     policy, log = turn.run.policy.saving, turn.run.saves
-    parts = turn.run.world_size if policy.in_parts else 0
+    parts = save_policy.parts(policy, len(workers))
     over = save_policy.ground_of(policy, log, last=last)
     flight = InFlight(
         turn.run.generation, step, writer, turn.now_s, position=position, parts=parts, over=over
@@ -155,7 +155,7 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
     turn.set(expected=immutables.Map(took))
     if log.in_flight.parts:
         if late:
-            lose(turn, f"{late[0]}, which holds rows of it, is gone or had not reached the step")
+            lose(turn, f"{late[0]}, which has a part in it, is gone or had not reached the step")
     elif log.in_flight.writer not in took and turn.run.written is None:
         lose(turn, "its writer had not reached the step")
 

@@ -21,6 +21,7 @@ from orchestrator.decide.last_step import last_step
 from orchestrator.decide.room import crowded
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import WorkerGraph
 
 
 def check_input(config: RunConfig) -> None:
@@ -195,3 +196,13 @@ def _found(config: RunConfig) -> Iterator[Problem]:
                 "warning" if code == "no-end" and not config.output else "error"
             )
             yield Problem(code, severity, error.message, error.remedy)
+
+
+def saves_changed_rows(config: RunConfig, graph: WorkerGraph) -> bool:
+    """Whether the run saves changed rows. Raises ConfigError where it was told to and has none."""
+    if config.save_changed_rows and not graph.tables:
+        raise ConfigError(
+            "--save-changed-rows saves rows of tables that are divided among the workers, and none is",
+            remedy="Divide some (--shard-tables NAME; `tfresume inspect` says which can be), or leave --save-changed-rows out",
+        )
+    return config.save_changed_rows

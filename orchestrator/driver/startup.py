@@ -17,10 +17,11 @@ from orchestrator.driver.chosen_graph import chosen_graph, keep_collections
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
 from orchestrator.driver.free_memory import free_memory
-from orchestrator.driver.refusals import check_end
+from orchestrator.driver.refusals import check_end, saves_changed_rows
 from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.variables.alike import alike_sizes
 from orchestrator.graph.variables.fit import are_lacking
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.scalars import read_counter
@@ -233,7 +234,8 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.on_outlier,
         config.outlier_factor,
         in_parts=bool(graph.tables),
-        most_links=_most_links(config, graph),
+        alike_bytes=sum(alike_sizes(graph).values()),
+        most_links=MAX_LINKS if saves_changed_rows(config, graph) else 0,
     )
     return Policy(
         fitting(sizes, slots),
@@ -249,16 +251,6 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         in_place=recovers_in_place(exchange_of(config)),
         peers_tell=not config.workers.gpus,
     )
-
-
-def _most_links(config: RunConfig, graph: WorkerGraph) -> int:
-    """How many saves one of changed rows may stand on. Raises ConfigError."""
-    if config.save_changed_rows and not graph.tables:
-        raise ConfigError(
-            "--save-changed-rows saves rows of tables that are divided among the workers, and none is",
-            remedy="Divide some (--shard-tables NAME; `tfresume inspect` says which can be), or leave --save-changed-rows out",
-        )
-    return MAX_LINKS if config.save_changed_rows else 0
 
 
 def setup_of(

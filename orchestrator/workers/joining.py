@@ -148,8 +148,7 @@ class Joining:
                     order.checkpoint, (order.rank, order.world_size)
                 )
                 mailbox.doing = ev.Doing.JOINING
-                if order.rank == 0:  # who writes saves
-                    self._saver.measure(self._tools.own_part(state, rest=True))
+                self._saver.measure(self._tools.own_part(state, order.rank, order.world_size))
                 return state
 
     def _compare_rows(self, order: JoinOrder, given: Sequence[GivenRows]) -> None:

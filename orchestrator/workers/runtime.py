@@ -193,32 +193,35 @@ class RealTools:
         records = upload(contents, self._setup.output.child(directory))
         return WrittenFiles(directory, prefix, records)
 
-    def own_part(self, state: Any, *, rest: bool) -> Any:
+    def own_part(self, state: Any, rank: int, ranks: int) -> Any:
         from orchestrator.training.state.bundle_writer import own_part
 
-        return own_part(state, self._setup.graph, rest=rest)
+        return own_part(state, self._setup.graph, rank, ranks)
 
     def write_part(
-        self, own: Any, directory: str, again: int | None, *, parts: int, rest: bool
+        self, own: Any, directory: str, again: int | None, part: tuple[int, int]
     ) -> WrittenPart:
         from orchestrator.store.objects.layout import CHANGED_SUFFIX, checkpoint_name
         from orchestrator.store.transfer.part_files import send_part
+        from orchestrator.store.transfer.upload import upload
         from orchestrator.training.engine import host_memory
         from orchestrator.training.state.bundle_writer import meta_content, part_bundle
 
-        graph, (rank, world_size) = self._setup.graph, own.share
-        if world_size != parts:
+        graph, rank = self._setup.graph, part[0]
+        if graph.tables and own.share != part:
             raise OutputError(
-                f"rank {rank} holds its rows as one of {world_size}, and {parts} are to write them",
+                f"this worker holds the rows of rank {own.share}, and is to write those of {part}",
                 remedy="Nothing was saved; the next save tries again",
             )
         prefix = checkpoint_name(self._setup.name, own.step, again)
         prefix += CHANGED_SUFFIX if own.changed is not None else ""
-        bundle = part_bundle(own, graph, prefix)
+        bundle = part_bundle(own, graph, prefix, part)
         files: list[Content] = [bundle.data()]
-        if rest and own.changed is None:  # the full save that it stands on has the graph
+        if rank == 0 and own.changed is None:  # the full save that it stands on has the graph
             files.append(meta_content(graph, prefix))
-        records = send_part(files, self._setup.output.child(directory))
+        # Beside rows of tables there's little memory to spare
+        send = send_part if graph.tables else upload
+        records = send(files, self._setup.output.child(directory))
         if own.live is not None:
             host_memory.give_back()  # what the sending took: there's little to spare
         return WrittenPart(directory, prefix, records, rank, bundle.report())

@@ -158,14 +158,14 @@ class Tools(Protocol):
         the same step. Raises StorageUnavailable, OutputError.
         """
 
-    def own_part(self, state: Any, *, rest: bool) -> Any:
-        """What this rank writes of a save in parts: the rows that it owns, and with ``rest`` also
-        what isn't divided.
+    def own_part(self, state: Any, rank: int, ranks: int) -> Any:
+        """What a rank of so many writes of a save in parts: the rows that it owns, and its part of
+        what all hold alike.
         """
 
     def write_part(
-        self, own: Any, directory: str, again: int | None, *, parts: int, rest: bool
+        self, own: Any, directory: str, again: int | None, part: tuple[int, int]
     ) -> WrittenPart:
-        """Write the data file of ``own_part`` and upload it, with ``rest`` the graph too. ``parts``:
-        how many ranks do. Raises as ``write``.
+        """Write the data file of ``own_part`` and upload it; the first with the graph. ``part``:
+        which of how many files. Raises as ``write``.
         """

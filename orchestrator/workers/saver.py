@@ -2,7 +2,7 @@
 
 Rule: one copy at a time, in a thread of its own. Every rank computes checksums; the writer also
 looks for NaN and measures, writes and uploads. Where tables are divided each rank does that with its
-rows. They report what they wrote; the driver commits.
+rows, and where there's much of what all hold alike, with its part of that. They report what they wrote; the driver commits.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class SaveJob:
     """A copy of the state at an agreed step.
 
     Attributes:
+        of: rank and world size, whose it is.
         watched: the last values of the watched tensors on this rank.
         stall_s: how long training stood still for the copy.
         still_since_s: when it began to stand still, by ``time.monotonic``, where it does until all
@@ -40,6 +41,7 @@ class SaveJob:
     """
 
     state: Any
+    of: tuple[int, int]
     position: int
     grant: GrantOrder
     watched: Mapping[str, float]
@@ -139,13 +141,11 @@ class Saver:
     def _save(self, job: SaveJob) -> None:
         grant, step = job.grant, job.state.step
         digests = dict(self._tools.digests(job.state))
-        if grant.parts:
+        if job.of[0] < grant.parts:
             self._save_part(job, digests)
             return
         if grant.writer != self._ident:
-            self._event_buffer.put(
-                ev.SaveChecked(self._ident, grant.generation, step, digests, job.position)
-            )
+            self._tell_checked(grant, step, job.position, digests)
             return
         bad = (*self._tools.nonfinite(job.state), *_nonfinite(job.watched))
         sizes, measured = self._tools.sizes(job.state), self._measured
@@ -168,27 +168,36 @@ class Saver:
         )
         self._measured = sizes
 
+    def _tell_checked(
+        self,
+        grant: GrantOrder,
+        step: int,
+        position: int,
+        digests: Mapping[str, int],
+        part: SavedPart | None = None,
+    ) -> None:
+        about = (self._ident, grant.generation, step)
+        self._event_buffer.put(ev.SaveChecked(*about, digests, position, part, grant.save[1]))
+
     def _save_part(self, job: SaveJob, digests: Mapping[str, int]) -> None:
-        """Write this rank's rows, and what isn't divided where it's the writer."""
+        """Write this rank's rows, and what is dealt to it of what all hold alike."""
         grant, step, position = job.grant, job.state.step, job.position
-        rest = grant.writer == self._ident
-        own = self._tools.own_part(job.state, rest=rest)
+        own = self._tools.own_part(job.state, *job.of)
         bad, sizes = self._tools.nonfinite(own), self._tools.sizes(own)
         measured = {name: size for name, size in self._measured.items() if name in sizes}
-        written = self._tools.write_part(
-            own, grant.directory, _again(job), parts=grant.parts, rest=rest
-        )
+        part = job.of[0], grant.parts
+        written = self._tools.write_part(own, grant.directory, _again(job), part)
         made = (written.rank, step, position, grant.save[1], written.report, written.files)
         over = 0 if grant.over is None else grant.over[1]
-        part = SavedPart(*made, bad, sizes, measured, job.stood_s, over)
-        about = (self._ident, grant.generation, step)
-        if rest:
+        saved = SavedPart(*made, bad, sizes, measured, job.stood_s, over)
+        if grant.writer == self._ident:
+            about = (self._ident, grant.generation, step)
             where, shown = (position, written.directory, written.prefix), _nonfinite(job.watched)
             self._event_buffer.put(
-                ev.SaveWritten(*about, *where, (), digests, shown, job.stood_s, part=part)
+                ev.SaveWritten(*about, *where, (), digests, shown, job.stood_s, part=saved)
             )
         else:
-            self._event_buffer.put(ev.SaveChecked(*about, digests, position, part))
+            self._tell_checked(grant, step, position, digests, saved)
         self._measured = {**self._measured, **sizes}
 
     def _refuse(
@@ -199,9 +208,7 @@ class Saver:
             about = (grant.generation, step, reason, busy, position)
             self._event_buffer.put(ev.SaveFailed(*about, self._ident, grant.save[1]))
         else:
-            self._event_buffer.put(
-                ev.SaveChecked(self._ident, grant.generation, step, {}, position)
-            )
+            self._tell_checked(grant, step, position, {})
 
 
 def _again(job: SaveJob) -> int | None:

@@ -282,12 +282,13 @@ class Work:
         began_s = time.monotonic()
         mailbox.doing = ev.Doing.COPYING
         try:
-            of = (grant.save, grant.over) if grant.parts else ()
-            state = self._trainer.state_for_save(*of)
+            which = (grant.save, grant.over) if grant.parts else ()
+            state = self._trainer.state_for_save(*which)
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
             return
-        about = (state, mailbox.position, grant, dict(mailbox.watched))
+        of = self._order.rank, self._order.world_size
+        about = (state, of, mailbox.position, grant, dict(mailbox.watched))
         if state.live is None:
             self._saver.submit(SaveJob(*about, time.monotonic() - began_s))
         else:

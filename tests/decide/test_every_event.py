@@ -160,7 +160,9 @@ def next_of_order(draw: random.Random, run: Run) -> ev.Event:
         if run.written is None:
             told = (flight.writer, flight.generation, flight.step, 0, "d", "p", (), {"v": 1})
             return ev.SaveWritten(*told, part=part)
-        return ev.SaveChecked(who, flight.generation, flight.step, {"v": 1}, 0, part)
+        return ev.SaveChecked(
+            who, flight.generation, flight.step, {"v": 1}, 0, part, run.saves.agreed
+        )
     starting = [w.ident for w in run.workers.values() if w.stage is Stage.STARTING]
     if starting and draw.random() < 0.5:
         return ev.Warm(starting[0], draw.choice("ab"), 1, "x:1")

@@ -40,7 +40,7 @@ def wrote(
     made = part(driver, rank, step, **more)
     about = (WORKERS[rank], driver.run.generation, step)
     if rank:
-        return ev.SaveChecked(*about, {"dense": digest}, made.position, made)
+        return ev.SaveChecked(*about, {"dense": digest}, made.position, made, made.save)
     return ev.SaveWritten(
         *about, made.position, "d", "p", (), {"dense": digest}, stall_s=0.2, part=made
     )

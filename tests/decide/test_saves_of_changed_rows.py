@@ -37,7 +37,7 @@ def wrote(driver: Driver, rank: int) -> ev.SaveWritten | ev.SaveChecked:
     )
     about = (WORKERS[rank], driver.run.generation, step)
     if rank:
-        return ev.SaveChecked(*about, {}, step, part)
+        return ev.SaveChecked(*about, {}, step, part, number)
     return ev.SaveWritten(*about, step, "d", "p", (), {}, part=part)
 
 

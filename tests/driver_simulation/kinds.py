@@ -94,6 +94,24 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         Faults(stop_at_s=18.0, kill_s=3.0, dies_s=30.0),
         {**SHARED, "until": 10_000, "shard_tables": ["table"], "table_copies": 2},
     ),
+    "states that several ranks write": (
+        Faults(kill_s=8.0, dies_s=25.0, notice_s=30.0, part_refused=0.05),
+        {**SHARED, "large": True, "save_steps": 4},
+    ),
+    "states that several ranks write and whatever goes wrong": (
+        Faults(
+            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
+            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            kill_s=15.0,
+            hangs_s=40.0,
+            node_s=60.0,
+            dies_s=25.0,
+            outage_s=40.0,
+            damage_s=30.0,
+            part_refused=0.05,
+        ),
+        {**SHARED, "large": True, "save_steps": 4},
+    ),
     "divided tables and whatever goes wrong": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
@@ -189,6 +207,10 @@ FIRES: dict[str, set[str]] = {
     "tables of which two hold each row": {"kill_s", "dies_s", "rows_moved", "caught_up"},
     "a stop while two hold each row": {"stop_at_s", "kill_s", "rows_moved"},
     "rows that two hold and whatever goes wrong": {"kill_s", "dies_s", "lost", "rows_moved"},
+    "states that several ranks write": {"kill_s", "dies_s", "part_refused", "written by several"},
+    "states that several ranks write and whatever goes wrong": {
+        *("kill_s", "dies_s", "lost", "refuses", "written by several"),
+    },
     "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
     "changed rows": {"kill_s", "dies_s", "part_refused", "chained"},
     "saves that follow each other closely": {"chained"},

@@ -22,10 +22,12 @@ from launch.runs import status
 from orchestrator.decide import machine
 from orchestrator.decide.events import Event
 from orchestrator.decide.run import Run
+from orchestrator.decide.save_parts import LEAST_PART_BYTES
 from orchestrator.driver import attempt as attempt_module
 from orchestrator.driver import beginning, storage_thread
 from orchestrator.driver.startup import Plan
 from orchestrator.graph.loading import AS_SAVED
+from orchestrator.graph.worker_graph import Variable
 from orchestrator.graph.worker_tables import NO_TABLES
 from orchestrator.journal import folding
 from orchestrator.journal.event import JournalEvent
@@ -68,14 +70,22 @@ GRAPH: Any = SimpleNamespace(
     repairs=(),
     edits=(),
     step=SimpleNamespace(variable="global_step"),
-    variables=(SimpleNamespace(name="global_step", key="global_step"),),
+    variables=(Variable("global_step", "ref", "int64", (), key="global_step"),),
     tables=NO_TABLES,
 )
+LARGE = Variable("chain", "ref", "uint8", (4 * LEAST_PART_BYTES,), key="chain")
 
 
-def divided(copies: int) -> Any:
-    """The same with a table of which each worker holds some rows."""
-    return SimpleNamespace(**{**vars(GRAPH), "tables": tables(copies)})
+def graph_of(world: World) -> Any:
+    """The same as this world's run has it: with a table of which each worker holds some rows, or
+    with so much that all hold alike that four ranks write it.
+    """
+    more: dict[str, Any] = {}
+    if world.divided:
+        more["tables"] = tables(world.copies)
+    if world.large:
+        more["variables"] = (*GRAPH.variables, LARGE)
+    return SimpleNamespace(**{**vars(GRAPH), **more})
 
 
 def send_index(
@@ -195,9 +205,7 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(
             beginning,
             "make_plan",
-            lambda config, start: Plan(
-                divided(world.copies) if world.divided else GRAPH, start.step, "global_step", ()
-            ),
+            lambda config, start: Plan(graph_of(world), start.step, "global_step", ()),
         )
         patch.setattr(storage_thread, "send_index", send_index)
         random.seed(world.seed)

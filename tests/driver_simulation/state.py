@@ -25,6 +25,10 @@ from tests.fakes.bundles import NUMBERS, meta_bytes, serialize, table_bytes, ten
 
 BATCHES = 4
 """Of each step."""
+CHAIN_OF = "chain/"
+"""Before a rank's number, among the keys of a checkpoint that several ranks wrote: all hold the same
+variables, and each writes its part of them.
+"""
 TABLE_ROWS = 12
 """Of the table that the workers of a divided run share."""
 
@@ -115,10 +119,27 @@ def files_of_state(prefix: str, state: SimState) -> tuple[tuple[str, bytes], ...
     )
 
 
-def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
-    """One rank's data file of a checkpoint with a divided table, or of what has changed of it."""
-    assert state.share is not None
-    rank, ranks = state.share
+def part_of_state(
+    prefix: str, state: SimState, part: tuple[int, int], *, divided: bool
+) -> BundleInMemory:
+    """One rank's data file of a checkpoint that several write: a number for each rank, the first's
+    being those that one alone would write, and with a divided table its rows, or what has changed
+    of them.
+    """
+    rank, ranks = part
+    tensors = _rows_of_part(state, rank, ranks) if divided else []
+    scalars = {f"{CHAIN_OF}{rank}": state.chain}
+    if rank == 0:
+        scalars = {"chain": state.chain, "global_step": state.step}
+    if rank == 0 or not divided:
+        tensors[:0] = [
+            TensorInMemory(key, "int64", (), (np.int64(value).tobytes(),))
+            for key, value in scalars.items()
+        ]
+    return BundleInMemory(prefix, tensors, rank, ranks)
+
+
+def _rows_of_part(state: SimState, rank: int, ranks: int) -> list[TensorInMemory]:
     start, stop = TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
     own = np.array([state.rows[row] for row in range(start, stop)], np.int64)
     tensors: list[TensorInMemory] = []
@@ -130,13 +151,7 @@ def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
         numbers = np.array(state.changed)
         values = memoryview(own[numbers].tobytes())
         tensors += changed_tensors(rank, "table", "int64", (TABLE_ROWS,), numbers + start, [values])
-    if rest:
-        scalars = {"chain": state.chain, "global_step": state.step}
-        tensors[:0] = [
-            TensorInMemory(key, "int64", (), (np.int64(value).tobytes(),))
-            for key, value in scalars.items()
-        ]
-    return BundleInMemory(prefix, tensors, rank, ranks)
+    return tensors
 
 
 @functools.cache
@@ -151,8 +166,8 @@ Files = Mapping[str, bytes]
 
 
 def held_by(saves: Sequence[Files]) -> tuple[int, int, np.ndarray | None]:
-    """The step, the chain and the table that some saves come to, each over those before it; no
-    table where there's none.
+    """The step, the chain (0 where its parts aren't of one state) and the table that some saves come
+    to, each over those before it; no table where there's none.
     """
     numbers: dict[str, int] = {}
     table: np.ndarray | None = None
@@ -175,7 +190,9 @@ def held_by(saves: Sequence[Files]) -> tuple[int, int, np.ndarray | None]:
         for key, held in rows.items():
             if "/rows/" in key and table is not None:
                 table[held] = rows[key.replace("/rows/", "/values/")]
-    return numbers["global_step"], numbers["chain"], table
+    chain = numbers["chain"]
+    parts = [value for key, value in numbers.items() if key.startswith(CHAIN_OF)]
+    return numbers["global_step"], chain if set(parts) <= {chain} else 0, table
 
 
 def holds(saves: Sequence[Files], step: int, *, divided: bool) -> bool:

@@ -294,11 +294,11 @@ class SimWorker:
             raise OutputError(f"{prefix} is committed already and is never overwritten")
         return WrittenFiles(directory, prefix, self._put(directory, files_of_state(prefix, state)))
 
-    def own_part(self, state: SimState, *, rest: bool) -> SimState:
+    def own_part(self, state: SimState, rank: int, ranks: int) -> SimState:
         return state
 
     def write_part(
-        self, own: SimState, directory: str, again: int | None, *, parts: int, rest: bool
+        self, own: SimState, directory: str, again: int | None, part: tuple[int, int]
     ) -> WrittenPart:
         refused = self.world.faults.part_refused
         if refused and self.world.schedule.random.random() < refused:
@@ -306,14 +306,16 @@ class SimWorker:
             raise StorageUnavailable(f"{self.ident} can't write its rows")
         prefix = checkpoint_name("m", own.step, again)
         prefix += CHANGED_SUFFIX if own.changed is not None else ""
-        assert own.share is not None
-        rank, world_size = own.share
-        if world_size != parts:  # as ``runtime.RealTools`` does
-            raise OutputError(f"rank {rank} holds rows of {world_size}, and {parts} are to write")
-        bundle = part_of_state(prefix, own, rest)
+        divided, rank = self.world.divided, part[0]
+        if divided and own.share != part:  # as ``runtime.RealTools`` does
+            raise OutputError(f"a rank holds rows of {own.share}, and is to write those of {part}")
+        if not divided:
+            self.world.fired.add("written by several")
+        bundle = part_of_state(prefix, own, part, divided=divided)
         content = bundle.data()
         files = [(content.name, content.read(0, content.size_bytes))]
-        files += [(f"{prefix}.meta", graph_of_state())] if rest and own.changed is None else []
+        if rank == 0 and own.changed is None:
+            files.append((f"{prefix}.meta", graph_of_state(divided)))
         return WrittenPart(directory, prefix, self._put(directory, files), rank, bundle.report())
 
     def _put(self, directory: str, files: Iterable[tuple[str, bytes]]) -> tuple[FileRecord, ...]:

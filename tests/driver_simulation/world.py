@@ -56,6 +56,7 @@ class World:
         self.exchanges: dict[tuple[int, tuple[str, ...]], SimExchange] = {}
         self.settings = settings
         self.step_s = settings.pop("step_s", STEP_S)
+        self.large = settings.pop("large", False)
         self.write_s = settings.pop("write_s", WRITE_S)
         self.config = parse_config(
             {

@@ -258,16 +258,15 @@ class FakeTools:
         self.store[f"{directory}/{prefix}"] = FakeState(state.step, state.values.copy())
         return WrittenFiles(directory, prefix, ("file",))
 
-    def own_part(self, state: FakeState, *, rest: bool) -> FakeState:
+    def own_part(self, state: FakeState, rank: int, ranks: int) -> FakeState:
         return state
 
     def write_part(
-        self, own: FakeState, directory: str, again: int | None, *, parts: int, rest: bool
+        self, own: FakeState, directory: str, again: int | None, part: tuple[int, int]
     ) -> WrittenPart:
-        rank, world_size = own.share
-        assert world_size == parts
+        rank, parts = part
         whole = self.write(own, directory, again)
-        files = (f"data {rank} of {parts}", *(("graph",) if rest else ()))
+        files = (f"data {rank} of {parts}", *(("graph",) if rank == 0 else ()))
         return WrittenPart(directory, whole.prefix, files, rank, f"report {rank} of {parts}")
 
 

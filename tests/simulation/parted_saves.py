@@ -122,7 +122,7 @@ class PartedWorld(World):
         about = (worker.ident, worker.generation, state.step)
         if worker.ident == worker.writer:
             return ev.SaveWritten(*about, state.position, "d", "p", (), digests, part=part)
-        return ev.SaveChecked(*about, digests, state.position, part)
+        return ev.SaveChecked(*about, digests, state.position, part, number)
 
     def wrote_part(self, worker: SimWorker, event: ev.SaveWritten | ev.SaveChecked) -> None:
         worker.writing = None

@@ -27,6 +27,7 @@ from orchestrator.store.bundle.index_writer import index_bytes
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import open_location
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.state.state import share_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, Setup
 from orchestrator.workers.runtime import RealTools
@@ -96,7 +97,7 @@ class Worker:
         grant = GrantOrder(1, 9, (5,), "w0", "a", 15, save=(1, 1), parts=1)
         assert saver.begin(grant, 5, 15)
         state = self.trainer.state_for_save()
-        saver.submit(SaveJob(state, 15, grant, {}, 0.0))
+        saver.submit(SaveJob(state, share_of(state), 15, grant, {}, 0.0))
         saver.close()
         (told,) = buffer.poll(0, 0.0)[1]
         assert isinstance(told, ev.SaveWritten), told

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.decide import save_parts
 from orchestrator.errors import OutputError
 from orchestrator.graph.worker_graph import SaverEntry, Variable, WorkerGraph
 from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
@@ -48,6 +49,7 @@ GRAPH = WorkerGraph(
         _variable("global_step", "int64"),
         _variable("words", "string"),
         _variable("half", "float16"),
+        _variable("local"),
     ),
     (SaverEntry("table/keys", "", "string", "t:0", "r:0", "op"),),
     tables=ShardedTables(
@@ -81,6 +83,7 @@ def whole_state() -> State:
         "global_step": np.int64(7),
         "words": np.array([b"a", b""], object),
         "half": np.ones(3, np.float16),
+        "local": np.float32(9.0),
         "entry:table/keys": np.array([b"x", b"yy"], object),
     }
     return State(7, arrays)
@@ -125,9 +128,9 @@ def test_rows_that_ranks_write_are_the_tensors_of_a_whole_save(tmp_path: Any, ra
     upload(bundle_contents(whole, replace(GRAPH, tables=ShardedTables()), PREFIX), alone)
     reports = []
     for rank, state in enumerate(shared(whole, ranks)):
-        own = own_part(state, GRAPH, rest=rank == 0)
+        own = own_part(state, GRAPH, rank, ranks)
         assert rank == 0 or own.arrays.keys() == GRAPH.tables.members
-        bundle = part_bundle(own, GRAPH, PREFIX)
+        bundle = part_bundle(own, GRAPH, PREFIX, (rank, ranks))
         (record,) = send_part([bundle.data()], together)
         assert record.name == f"{PREFIX}.data-{rank:05d}-of-{ranks:05d}"
         reports.append(bundle.report())
@@ -136,8 +139,47 @@ def test_rows_that_ranks_write_are_the_tensors_of_a_whole_save(tmp_path: Any, ra
     assert held(together, PREFIX) == held(alone, PREFIX)
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_parts_that_ranks_write_of_what_they_hold_alike_are_the_tensors_of_a_whole_save(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    monkeypatch.setattr(save_parts, "LEAST_PART_BYTES", 100)
+    state = whole_state()
+    variables = tuple(_shaped(variable, state) for variable in GRAPH.variables)
+    graph = replace(GRAPH, variables=variables, tables=ShardedTables())
+    alone, together = (open_location(str(tmp_path / name)) for name in ("alone", "together"))
+    upload(bundle_contents(state, graph, PREFIX), alone)
+    written: list[set[str]] = []
+    reports = []
+    for rank in range(ranks):
+        # What is local to a rank may differ from the first one's
+        mine: dict[str, Any] = {
+            **state.arrays,
+            "local": np.float32(rank),
+            "entry:table/keys": state.arrays["few"],
+        }
+        if rank == 0:
+            mine = state.arrays
+        own = own_part(replace(state, arrays=mine), graph, rank, ranks)
+        written.append(set(own.arrays))
+        bundle = part_bundle(own, graph, PREFIX, (rank, ranks))
+        send_part([bundle.data()], together)
+        reports.append(bundle.report())
+    send_index(PREFIX, reports[::-1], together)
+
+    assert held(together, PREFIX) == held(alone, PREFIX)
+    assert sorted(name for names in written for name in names) == sorted(state.arrays)
+    assert {"entry:table/keys", "local"} <= written[0]
+    assert sum(map(bool, written)) == min(ranks, 5)  # some 600 bytes of which each takes 100
+
+
+def _shaped(variable: Variable, state: State) -> Variable:
+    shape = np.shape(state.arrays[variable.name])
+    return replace(variable, shape=shape, local=variable.name == "local")
+
+
 def test_rows_that_are_not_as_many_as_the_block_has_are_refused() -> None:
     one, *_ = shared(whole_state(), 3)
 
     with pytest.raises(OutputError, match="rank 2 of 3 holds 3 rows, and its block has 4"):
-        part_bundle(replace(one, share=(2, 3)), GRAPH, PREFIX)
+        part_bundle(replace(one, share=(2, 3)), GRAPH, PREFIX, (2, 3))

@@ -31,7 +31,7 @@ from orchestrator.store.checkpoints.source import newest_source
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import acquire
 from orchestrator.training.state.sizes import sizes
-from orchestrator.training.state.state import State
+from orchestrator.training.state.state import State, share_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder, Setup
 from orchestrator.workers.runtime import RealTools
@@ -104,7 +104,7 @@ class Savers:
                 over=(1, over) if over else None,
             )
             assert saver.begin(grant, state.step, 12)
-            saver.submit(SaveJob(state, 12, grant, {}, 0.0))
+            saver.submit(SaveJob(state, share_of(state), 12, grant, {}, 0.0))
             saver.close()
             told.append(buffer.poll(0, 0.0)[1][-1])
         return told

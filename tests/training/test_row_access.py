@@ -15,6 +15,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide.save_copy import MemoryLeft
 from orchestrator.store.objects.location import open_location
 from orchestrator.training.state.session_rows import ROW_TYPES
+from orchestrator.training.state.state import share_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder, Setup
 from orchestrator.workers.runtime import RealTools
@@ -91,7 +92,7 @@ def _saved(trainer: Any, url: str, left: MemoryLeft) -> tuple[bool, Any]:
     saver = Saver(f"w{rank}", RealTools(cast(Setup, setup)), buffer)
     grant = GrantOrder(1, 99, (1,), "w0", "a", 12, save=(1, 1), parts=ranks)
     assert saver.begin(grant, state.step, 12)
-    saver.submit(SaveJob(state, 12, grant, {}, 0.0))
+    saver.submit(SaveJob(state, share_of(state), 12, grant, {}, 0.0))
     saver.close()
     told = buffer.poll(0, 0.0)[1][-1]
     assert isinstance(told, ev.SaveWritten | ev.SaveChecked), told
@@ -146,7 +147,11 @@ def _broken_off(trainer: Any, url: str) -> str:
     buffer = EventBuffer()
     saver = Saver("w0", tools, buffer)
     assert saver.begin(GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), state.step, 12)
-    saver.submit(SaveJob(state, 12, GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), {}, 0.0))
+    saver.submit(
+        SaveJob(
+            state, share_of(state), 12, GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), {}, 0.0
+        )
+    )
     saver.close()
     told = buffer.poll(0, 0.0)[1][-1]
     assert isinstance(told, ev.SaveFailed), told

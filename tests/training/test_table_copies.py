@@ -119,7 +119,9 @@ def test_ranks_read_their_copies_from_a_checkpoint_and_write_what_they_own(
         ranks.each("meet")  # what they have read together is what was saved
         assert not differing(put_together(of.tables, states), start.arrays)
         for part in of.tables.parts:
-            owned = [own_part(state, of.graph, rest=False).arrays for state in states]
+            owned = [
+                own_part(state, of.graph, rank, size).arrays for rank, state in enumerate(states)
+            ]
             for member in part.members:
                 rows = np.concatenate([arrays[member] for arrays in owned])
                 assert rows.tobytes() == start.arrays[member].tobytes()

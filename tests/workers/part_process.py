@@ -16,7 +16,7 @@ from orchestrator.decide import events as ev
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 from orchestrator.store.objects.location import open_location
-from orchestrator.training.state.state import State
+from orchestrator.training.state.state import State, share_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder, Setup
 from orchestrator.workers.runtime import RealTools
@@ -46,7 +46,7 @@ def save(url: str, rank: int, ranks: int, rows: int, columns: int) -> dict[str, 
 
     def work() -> None:
         assert saver.begin(grant, 5, 15)
-        saver.submit(SaveJob(state, 15, grant, {}, 0.0))
+        saver.submit(SaveJob(state, share_of(state), 15, grant, {}, 0.0))
         saver.close()
 
     over = peak_of(work)

@@ -173,7 +173,7 @@ def test_member_that_isnt_the_writer_only_checks(bench: Bench) -> None:
     assert list(bench.tools.store) == ["start"]
 
 
-def test_member_writes_its_part_and_the_writer_what_is_not_divided_besides(bench: Bench) -> None:
+def test_member_writes_its_part_whether_it_is_the_writer_or_not(bench: Bench) -> None:
     bench.join()
     bench.expect(ev.Joined)
     bench.grant(20, 8, writer="w0", parts=1)
@@ -181,7 +181,8 @@ def test_member_writes_its_part_and_the_writer_what_is_not_divided_besides(bench
     assert checked.digests
     assert checked.part is not None
     assert (checked.part.rank, checked.part.step, checked.part.position) == (0, 8, 13)
-    assert (checked.part.save, checked.part.files) == (1, ("data 0 of 1",))
+    assert (checked.save, checked.part.save) == (1, 1)
+    assert checked.part.files == ("data 0 of 1", "graph")
     bench.grant(40, 28, parts=1)
     written = bench.expect(ev.SaveWritten)
     assert (written.step, written.files, written.prefix) == (28, (), "model-28")

@@ -32,7 +32,7 @@ def on_written(turn: Turn, event: SaveWritten) -> None:
     flight = log.in_flight
     if flight is None or not _is_under_way(turn, event) or event.worker != flight.writer:
         return
-    if not _is_due(flight, event, log.agreed):
+    if not _is_due(flight, event.part.save if event.part else 0, log.agreed):
         return
     early = event.step < flight.step
     turn.set(
@@ -50,15 +50,19 @@ def on_checked(turn: Turn, event: SaveChecked) -> None:
     """Another rank's checksums, and its part."""
     log = turn.run.saves
     flight = log.in_flight
-    if flight is not None and _is_under_way(turn, event) and _is_due(flight, event, log.agreed):
+    if (
+        flight is not None
+        and _is_under_way(turn, event)
+        and _is_due(flight, event.save, log.agreed)
+    ):
         _has_told(turn, event)
 
 
-def _is_due(flight: InFlight, event: SaveWritten | SaveChecked, save: int) -> bool:
-    """Whether a save in parts is told with the part of this very save; any other has no parts."""
-    if not flight.parts:
-        return True
-    return event.part is not None and event.part.save == save and not flight.committing
+def _is_due(flight: InFlight, told: int, agreed: int) -> bool:
+    """Whether what is told of save ``told`` is of the very one under way, the last that was
+    ``agreed``. One that a single rank writes is known by its step.
+    """
+    return not flight.parts or (told == agreed and not flight.committing)
 
 
 def _has_told(turn: Turn, event: SaveWritten | SaveChecked) -> None:

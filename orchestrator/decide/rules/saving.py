@@ -56,7 +56,7 @@ def _save_in_parts(turn: Turn, flight: InFlight) -> None:
     run = turn.run
     gone = sorted(ident for ident in run.expected if ident not in run.workers)
     if gone:
-        save_under_way.lose(turn, f"{gone[0]}, which holds rows of it, is gone")
+        save_under_way.lose(turn, f"{gone[0]}, which has a part in it, is gone")
     elif save_under_way.is_awaited(run):
         return
     elif flight.refused:
@@ -64,7 +64,7 @@ def _save_in_parts(turn: Turn, flight: InFlight) -> None:
     elif why := save_parts.amiss(run.parts, flight.parts):
         save_under_way.fail(turn, why)
     elif run.written is None:
-        save_under_way.fail(turn, "nobody has written what isn't divided")
+        save_under_way.fail(turn, "its writer has told nothing of it")
     else:
         _judge(turn, put_together(run.written, run.parts))
 

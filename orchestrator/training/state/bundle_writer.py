@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from orchestrator.decide.save_parts import dealt
 from orchestrator.errors import OutputError
+from orchestrator.graph.variables.alike import alike_sizes
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.graph.worker_tables import ShardedPart
 from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
@@ -55,13 +57,15 @@ def meta_content(graph: WorkerGraph, prefix: str) -> MemoryContent:
     return MemoryContent(f"{prefix}.meta", [graph.original_meta])
 
 
-def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory:
-    """One rank's data file of a checkpoint that all ranks write, its rows as slices of the tensors
-    that they're of; or of a save of changed rows.
+def part_bundle(
+    state: State, graph: WorkerGraph, prefix: str, part: tuple[int, int]
+) -> BundleInMemory:
+    """One rank's data file of a checkpoint that several write, its rows of tables as slices of the
+    tensors that they're of; or of a save of changed rows.
 
     Args:
-        state, graph, prefix: as for ``bundle_contents``, of the tables what ``own_part`` gives;
-            ``state.share`` says whose rows they are.
+        state, graph, prefix: as for ``bundle_contents``, of what ``own_part`` gives.
+        part: which of how many data files it is.
 
     Raises:
         OutputError: the rows aren't those of that rank.
@@ -69,19 +73,20 @@ def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory
     some = state.changed or {}
     rest = {name: array for name, array in state.arrays.items() if name not in some}
     tensors = [in_memory(item) for item in stored_tensors(replace(state, arrays=rest), graph)]
-    return BundleInMemory(prefix, [*tensors, *changed_in_memory(state, graph)], *share_of(state))
+    return BundleInMemory(prefix, [*tensors, *changed_in_memory(state, graph)], *part)
 
 
-def own_part(state: State, graph: WorkerGraph, *, rest: bool) -> State:
-    """What a rank writes of a checkpoint that all ranks write: of its rows those that it owns, not
-    its copies of others'.
-
-    Args:
-        rest: it sees to what isn't sharded, too.
+def own_part(state: State, graph: WorkerGraph, rank: int, ranks: int) -> State:
+    """What a rank writes of a checkpoint that all of so many write: of its rows those that it owns,
+    not its copies of others', and what is dealt to it of what they hold alike. What only one of
+    them has, or nobody knows the size of, is the first one's.
     """
-    if not graph.tables:
-        return state
+    owners = dealt(alike_sizes(graph), ranks)
+    divided = graph.tables.members
     arrays, live = {}, {}
+    for name, array in state.arrays.items():
+        if name not in divided and owners.get(name, 0) == rank:
+            arrays[name] = array
     for part in graph.tables.parts:
         first, last = part.block(*share_of(state))
         for name in part.members:
@@ -91,8 +96,6 @@ def own_part(state: State, graph: WorkerGraph, *, rest: bool) -> State:
                 arrays[name] = state.arrays[name][: last - first]
             elif state.live is not None and name in state.live.rows:
                 live[name] = state.live.rows[name].foremost(last - first)
-    if rest:
-        arrays = {**state.arrays, **arrays}
     still = state.live and replace(state.live, rows=live)
     return replace(state, arrays=arrays, live=still)
 
