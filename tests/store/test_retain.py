@@ -7,18 +7,24 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import CorruptCheckpoint, LeaseLost
 from orchestrator.store.checkpoints import pointing, retention
 from orchestrator.store.checkpoints.pointer import pointer_text, read_pointer
-from orchestrator.store.checkpoints.retention import Retained, retain
+from orchestrator.store.checkpoints.retention import (
+    Retained,
+    delete_checkpoint,
+    deletion_note,
+    retain,
+)
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan_all
+from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import GenerationId
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import acquire
 from orchestrator.store.run.lineage import record_takeover
 from tests.fakes.clocks import FakeClock
 from tests.store.chains import Run
-from tests.store.runs import saved
+from tests.store.runs import saved, uploaded
 
 NEVER_H = 10_000.0
 
@@ -191,3 +197,37 @@ def test_retain_reads_no_more_manifests_than_decide(
     read.clear()
     retain(output, max_to_keep=4, keep_every_hours=0.0)
     assert sorted(read) == [1, 2, 5, 6], "and those beyond the window"
+
+
+def test_checkpoint_whose_manifest_is_damaged_stays_since_nobody_knows_its_files(
+    output: Location,
+) -> None:
+    for step in (1, 2, 3):
+        saved(output, step)
+    output.child("a0001-g0001", "model.ckpt-1.manifest.json").write_bytes(b"{")
+    done = retain(output, max_to_keep=1, keep_every_hours=NEVER_H)
+    assert done.deleted == (label(2),)
+    assert output.child("a0001-g0001", "model.ckpt-1.index").exists()
+
+
+def test_save_that_was_never_committed_is_no_checkpoint_to_delete(output: Location) -> None:
+    uploaded(output, 1)
+    (item,) = scan_all(output)[0]
+    assert not delete_checkpoint(item)
+    assert output.child("a0001-g0001", "model.ckpt-1.index").exists()
+
+
+def test_deletion_goes_by_the_note_of_whoever_began_it(output: Location) -> None:
+    """Another version may write the same manifest in other bytes."""
+    item = saved(output, 1)
+    create_once(deletion_note(item), item.manifest().to_bytes() + b"\n")
+    assert delete_checkpoint(item)
+    assert output.child("a0001-g0001").list() == ()
+    assert not deletion_note(item).exists()
+
+
+def test_damaged_note_of_a_deletion_is_named(output: Location) -> None:
+    item = saved(output, 1)
+    deletion_note(item).write_bytes(b"{")
+    with pytest.raises(CorruptCheckpoint, match=r"deleting/a0001-g0001\.model\.ckpt-1\.json"):
+        retain(output, max_to_keep=1, keep_every_hours=NEVER_H)
