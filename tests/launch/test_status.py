@@ -24,9 +24,8 @@ from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckp
 from launch.text import status_text
 from orchestrator.errors import SourceError
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.run.beating import beats
 from orchestrator.store.run.journal import Journal
-from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire, observe
+from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.run_record import RunRecord, create_run_record, request_stop
 from tests.launch import journals
@@ -321,26 +320,6 @@ def test_status_of_a_run_whose_heartbeat_is_young_needs_no_waiting(output: Locat
     found = status(output.url, now=clock.now, wait=clock.wait)
     assert (found.state, found.driver) == ("training", "alive")
     assert clock.now_s == 0
-
-
-@pytest.mark.parametrize(
-    ("age_s", "alive"),
-    [
-        pytest.param(0.0, True, id="just now"),
-        pytest.param(10.0, True, id="two beats"),
-        pytest.param(10.1, False, id="older"),
-        pytest.param(-5.0, False, id="from the future: a clock is wrong"),
-    ],
-)
-def test_heartbeat_counts_at_once_only_where_both_clocks_call_it_young(
-    output: Location, age_s: float, alive: bool
-) -> None:
-    lease = started(output)
-    seen = observe(output)
-    assert seen.beaten is not None
-    assert beats(seen, seen.beaten + age_s) is alive
-    lease.release()
-    assert not beats(observe(output), seen.beaten)
 
 
 def test_status_asks_for_what_does_not_depend_on_each_other_side_by_side(

@@ -58,6 +58,7 @@ def test_store_that_never_answered_is_given_up_when_the_first_contacts_time_is_o
     ask: Callable[[Location], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contact, "FIRST_CONTACT_S", 0.01)
+    monkeypatch.setattr(contact, "_answers", {})
     store = Store(f"dead {ask}", 1000)
     begun_s = time.monotonic()
     with pytest.raises(StorageUnavailable, match="refused"):

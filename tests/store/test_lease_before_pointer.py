@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import LeaseLost
-from orchestrator.store.checkpoints import pointing, retention
+from orchestrator.store.checkpoints import commits, pointing, retention
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.objects.location import open_location
@@ -26,7 +26,7 @@ def test_driver_that_slept_between_manifest_and_pointer_does_not_point_at_its_ow
     first = acquire(output, lease_s=1.0, now=clock.now, wait=clock.wait)
     record_takeover(output, 1, 1, 0)
     late = uploaded(output, 100)
-    create: Any = commit.__globals__["create_once"]
+    create: Any = commits.__dict__["create_once"]
     write: Any = pointing.__dict__["write_pointer"]
     pointed: list[str] = []
 
@@ -41,7 +41,7 @@ def test_driver_that_slept_between_manifest_and_pointer_does_not_point_at_its_ow
         pointed.append(label)
         write(output, label, labels)
 
-    monkeypatch.setitem(commit.__globals__, "create_once", sleeps_then)
+    monkeypatch.setattr(commits, "create_once", sleeps_then)
     monkeypatch.setattr(pointing, "write_pointer", noted)
     with pytest.raises(LeaseLost):
         commit(output, late, lease=first)

@@ -9,8 +9,9 @@ reads, or keeps as the best, stays. Files that no manifest of ours lists are nev
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ from orchestrator.store.checkpoints.pointing import point
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan_all
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
-from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_generation_id
-from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.layout import CONTROL, read_generation_id, split_bundle_file
+from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.lease import Lease
@@ -31,6 +32,8 @@ from orchestrator.store.transfer.multipart import abort_abandoned
 
 DELETERS = 8
 """Checkpoints or files deleted side by side: most of the time is the store's answering time."""
+_PART = re.compile(r"(.+)\.part-[0-9a-f]{32}(?:-\d+)?-\d{5,}", re.DOTALL)
+"""A part of a checkpoint's file, as ``multipart`` names it for Google."""
 
 
 @dataclass(frozen=True)
@@ -241,34 +244,35 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
         _finish(output, needed)
     full, changes = scan_all(output)
     items = (*full, *changes)
-    newest = max((item.generation_id for item in items), default=None)
+    directories = {
+        found: entry.location
+        for entry in output.list()
+        if (found := read_generation_id(entry.name)) is not None
+    }
+    # Of the driver's own save there may be nothing but parts yet
+    own = max(directories, default=None) if held else None
     kept = {*needed(), *needed_links(changes)}
     fenced = [item for item in items if item.committed and item.fenced and item.label not in kept]
-    unfinished = [
-        item for item in items if not item.committed and not (held and item.generation_id == newest)
-    ]
+    unfinished = [item for item in items if not item.committed and item.generation_id != own]
     gone = [item for item in fenced if dry_run or delete_checkpoint(item, needed)]
     freed = sum(item.size_bytes for item in [*gone, *unfinished])
-    leftovers = [file for item in unfinished for file in item.candidate.files.values()]
-    for entry in output.list():
-        if (found := read_generation_id(entry.name)) is not None and not (held and found == newest):
-            parts = [file for file in entry.location.list() if _is_part(file.name)]
-            leftovers += parts
-            freed += sum(file.size_bytes for file in parts)
+    parts = _parts_in(directory for found, directory in directories.items() if found != own)
+    freed += sum(file.size_bytes for file in parts)
+    leftovers = [file for item in unfinished for file in item.candidate.files.values()] + parts
     if not dry_run:
         for file in leftovers:
             file.location.delete()
-        abort_abandoned(output, newest if held else None)
+        # A driver whose first save is under way may have nothing in any listing
+        if own is not None or not held:
+            abort_abandoned(output, own)
     labels = tuple(item.label for item in gone)
     return Pruned(labels, tuple(file.location.shown for file in leftovers), freed)
 
 
-def _is_part(name: str) -> bool:
-    # As ``multipart`` names them for Google: 32 hexadecimal digits, a dash, and a number of five
-    stem, _, rest = name.partition(".part-")
-    return (
-        bool(stem)
-        and len(rest) >= 38
-        and not stem.endswith(MANIFEST_SUFFIX)
-        and rest.replace("-", "").isalnum()
-    )
+def _parts_in(directories: Iterable[Location]) -> list[FileInfo]:
+    return [
+        file
+        for directory in directories
+        for file in directory.list()
+        if (found := _PART.fullmatch(file.name)) is not None and split_bundle_file(found[1])
+    ]
