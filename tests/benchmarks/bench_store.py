@@ -5,21 +5,25 @@ one among ten thousand?
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import shutil
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from orchestrator.decide.save_parts import dealt
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.transfer.staging import stage
 from orchestrator.store.transfer.upload import upload
+from orchestrator.training.state.state import State
 from tests.benchmarks.figures import Figure, spread
 from tests.fakes.bundles import model, write_checkpoint
 from tests.servers.narrow_lines import narrow_lines
@@ -134,6 +138,48 @@ def _saving_over_lines() -> Figure:
     return Figure(name, share, 0.8, False, behind)
 
 
+def _saving_by_two_over_lines() -> Figure:
+    """Two ranks that write a half each, as ones with nodes of their own would, over one that writes
+    all.
+    """
+    times: dict[int, list[float]] = {1: [], 2: []}
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawned) as pool:
+        list(pool.map(_made, range(2)))  # both are there, and have imported what they need
+        for ranks in (1, 2, 2, 1):
+            with (
+                running("s3") as server,
+                narrow_lines(server.port, LINE_MB_PER_S * 1e6) as lines,
+            ):
+                where = server.url("saved"), server.options(lines.endpoint)
+                sent = [pool.submit(_send_part, *where, rank, ranks) for rank in range(ranks)]
+                times[ranks].append(max(done.result() for done in sent))
+    ratio = statistics.median(times[1]) / statistics.median(times[2])
+    behind = f"one rank {spread(times[1], 's')}, two {spread(times[2], 's')}"
+    name = f"{OVER_LINES_MB} MB saved by two ranks at {LINE_MB_PER_S} MB/s a connection, over one"
+    return Figure(name, ratio, 1.6, False, behind)
+
+
+@functools.cache
+def _state() -> State:
+    return state_of(OVER_LINES_MB * 10**6)
+
+
+def _made(_: int) -> int:
+    time.sleep(1.0)  # so that the other process takes the other
+    return _state().step
+
+
+def _send_part(url: str, options: dict[str, Any], rank: int, ranks: int) -> float:
+    """Send the variables that are dealt to a rank; how long it took, in seconds."""
+    arrays = _state().arrays
+    owners = dealt({name: array.nbytes for name, array in arrays.items()}, ranks)
+    own = {name: array for name, array in arrays.items() if owners[name] == rank}
+    files = contents(own, (rank, ranks))[:1]
+    where = open_location(url, **options)
+    return _seconds(lambda: upload(files, where))
+
+
 def _foreign_ten_thousand(directory: Path) -> Figure:
     where = directory / "many"
     files = write_checkpoint(where, "m-1", model(1))
@@ -190,6 +236,7 @@ def figures(directory: Path) -> list[Figure]:
         *(_staging(kind, directory) for kind in ("gcs", "s3", "weed") if not missing(kind)),
         *(_saving(kind, directory) for kind in ("weed",) if not missing(kind)),
         _saving_over_lines(),
+        _saving_by_two_over_lines(),
         _foreign_ten_thousand(directory),
         *_own_ten_thousand(directory),
     ]

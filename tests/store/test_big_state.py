@@ -41,12 +41,12 @@ def size_of(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def contents(arrays: dict[str, np.ndarray]) -> list[Content]:
+def contents(arrays: dict[str, np.ndarray], part: tuple[int, int] = (0, 1)) -> list[Content]:
     tensors = [
         TensorInMemory(name, "float32", array.shape, (array.reshape(-1).view(np.uint8).data,))
         for name, array in sorted(arrays.items())
     ]
-    bundle = BundleInMemory("m-5", tensors)
+    bundle = BundleInMemory("m-5", tensors, *part)
     return [bundle.data(), bundle.index()]
 
 
