@@ -231,3 +231,14 @@ def test_damaged_note_of_a_deletion_is_named(output: Location) -> None:
     deletion_note(item).write_bytes(b"{")
     with pytest.raises(CorruptCheckpoint, match=r"deleting/a0001-g0001\.model\.ckpt-1\.json"):
         retain(output, max_to_keep=1, keep_every_hours=NEVER_H)
+
+
+def test_retain_that_does_not_find_what_was_committed_just_now_keeps_all_the_others(
+    output: Location,
+) -> None:
+    """The store lists late."""
+    for step in (1, 2):
+        saved(output, step)
+    done = retain(output, max_to_keep=1, keep_every_hours=NEVER_H, protect={label(3)})
+    assert done == Retained((label(2), label(1)), ())
+    assert [item.step for item in list_checkpoints(output)] == [2, 1]
