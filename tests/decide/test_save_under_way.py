@@ -12,9 +12,8 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import save_under_way
 from orchestrator.decide.actions import Outcome
-from orchestrator.decide.endings import Ending
 from orchestrator.decide.progress import SAVE_STILL_S
-from orchestrator.decide.run import Run
+from orchestrator.decide.run import Ending, Run
 from orchestrator.decide.save_parts import SavedPart
 from orchestrator.decide.save_policy import InFlight, SaveLog
 from orchestrator.decide.save_under_way import BUSY_S, LONGEST_AGAIN_S
@@ -205,6 +204,14 @@ def test_save_is_waited_for_by_those_who_had_copied_their_state(place: tuple[int
     save_under_way.start_anew(turn, 6, 12)
     assert turn.run.expected == immutables.Map({"w0001": None})
     assert (turn.run.saves.in_flight, turn.actions) == (FLIGHT, [])
+
+
+def test_worker_without_a_state_has_not_copied_it_for_a_save_of_the_very_first_step() -> None:
+    flight = replace(FLIGHT, step=1, position=None)
+    turn = turn_of({"in_flight": flight}, expected=EXPECTED)
+    at(turn, w0001=(1, 2), w0002=(None, 0), w0003=(0, 0))
+    save_under_way.start_anew(turn, 1, 2)
+    assert turn.run.expected == immutables.Map({"w0001": None})
 
 
 def test_save_whose_writer_had_not_reached_its_step_is_lost_unless_it_has_written() -> None:
