@@ -56,7 +56,7 @@ class Traces:
     def take(self, event: JournalEvent) -> None:
         """One more event, in the order of the journal."""
         if self.attempt is None or number_of(event) > self.attempt:
-            self.attempt, self.before_s, self.t_s = number_of(event), self.before_s + self.t_s, 0.0
+            self.attempt, self.before_s = number_of(event), self.before_s + self.t_s
         self.t_s = event.t_s or 0.0
         match event:
             case SaveCommitted():

@@ -33,9 +33,12 @@ def test_a_workers_name_is_never_used_again_also_where_the_journal_does_not_know
 
 def test_names_of_workers_begin_with_one_and_what_is_no_name_counts_for_nothing() -> None:
     assert Past().next_worker(()) == 1
-    started = ("w0002", "w0001", "worker-9", "w", "")
+    odd = ("worker-9", "wx9", "w12x", "w", "")
+    past = fold(event(1, "worker_start", worker=worker) for worker in odd)
+    assert past.next_worker(odd) == 1
+    started = ("w1234", *odd, "w0999")
     past = fold(event(1, "worker_start", worker=worker) for worker in started)
-    assert past.next_worker(["w12x"]) == 3
+    assert past.next_worker(("w0002", *odd)) == 1235
 
 
 def test_training_time_of_all_attempts_is_added_up() -> None:
