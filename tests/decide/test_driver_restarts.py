@@ -11,6 +11,7 @@ from orchestrator.decide.driver_restarts import (
     MOST_QUICK_DEATHS,
     QUICK_S,
     WINDOW_S,
+    Death,
     End,
     StartAgain,
     after_exit,
@@ -110,3 +111,39 @@ def test_next_driver_is_told_how_the_one_before_it_ended() -> None:
     assert isinstance(answer, StartAgain)
     death = answer.death(-9)
     assert (death.code, death.restart, death.allowed) == (-9, 2, MOST_DEATHS)
+
+
+@pytest.mark.parametrize(("told", "who"), [({}, "the driver"), ({"who": "eval"}, "eval")])
+def test_end_names_who_died_and_of_what(told: dict[str, str], who: str) -> None:
+    stopping = after_exit(-9, 1.0, 143, (), 0.0, chosen=False, **told)
+    assert stopping == End(
+        143, f"{who} ended (killed by SIGKILL) while it was stopping; what is committed stands"
+    )
+    quick = after_exit(70, 1.0, None, ((0.0, 1.0),) * 3, 0.0, chosen=False, **told)
+    assert quick == End(1, f"{who} died 4 times in a row within 20 s of its start (exit code 70)")
+    often = after_exit(-9, 60.0, None, ((0.0, 60.0),) * MOST_DEATHS, 0.0, chosen=False, **told)
+    assert often == End(1, f"{who} died 21 times within an hour (killed by SIGKILL)")
+
+
+def test_only_quick_deaths_since_the_last_one_that_lived_count_in_a_row() -> None:
+    deaths = ((0.0, 1.0), (1.0, 1.0), (2.0, QUICK_S), (30.0, 1.0), (31.0, 1.0))
+    answer = after_exit(-9, 1.0, None, deaths, 32.0, chosen=False)
+    assert isinstance(answer, StartAgain)
+    assert answer.delay_s == pytest.approx(3.2)
+    assert answer.deaths == (*deaths, (32.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "death"),
+    [
+        ("-9 3 20", Death(-9, 3, 20)),
+        (" 70  1 5\n", Death(70, 1, 5)),
+        ("1 2 3 4", None),
+        ("1 2 x3", None),
+        ("--9 1 20", None),
+    ],
+)
+def test_what_a_supervisor_tells_of_a_death_is_read_or_passed_over(
+    text: str, death: Death | None
+) -> None:
+    assert Death.parse(text) == death
