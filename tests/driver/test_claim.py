@@ -57,8 +57,12 @@ def told(output: Location, number: int, *events: dict[str, Any]) -> None:
 
 
 def test_first_driver_of_an_output_has_no_past_and_holds_it_for_as_long_as_it_was_asked_to(
-    output: Location,
+    output: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def unasked(*_: Any) -> Any:
+        raise AssertionError("nobody has written a journal here")
+
+    monkeypatch.setattr(room, "read_folds", unasked)
     config = config_of(output, lease_s=12.0)
     with Claim.take(config, output) as claim:
         assert (claim.attempt, claim.config, claim.output) == (1, config, output)
