@@ -308,3 +308,56 @@ def test_driver_that_died_without_anybody_left_is_no_incident_that_is_over() -> 
 def test_death_of_a_driver_that_nobody_has_told_of_is_unknown(text: str) -> None:
     assert Death.parse(text) is None
     assert Death.parse(str(Death(-9, 3))) == Death(-9, 3)
+
+
+def going(*events: dict[str, Any]) -> Going:
+    return folded(Going, parse_all(events))
+
+
+def test_silence_is_counted_from_the_last_event_that_tells_its_time_and_never_backwards() -> None:
+    assert told({"event": "progress", "step": 154}).silent_s == 10.0
+    assert told({"event": "progress", "step": 154, "at": NOW + 5.0}).silent_s == 0.0
+    timeless = going({"event": "training", "step": 3}).left_behind(NOW)
+    assert timeless is not None
+    assert timeless.silent_s == 0.0
+
+
+def test_steps_of_a_run_that_has_none_yet_begin_with_none() -> None:
+    assert going({"event": "training"}, {"event": "progress", "step": 0}).highest == 0
+    assert told({"event": "incident", "at": 992.0, "kind": "died"}).highest == 0
+    ended = going(*JOURNAL, {"event": "finish", "at": 995.0, "step": 160})
+    assert (ended.highest, ended.trained, ended.seats, ended.warm) == (0, False, [], {})
+
+
+@pytest.mark.parametrize("kind", ["worker_lost", "worker_released"])
+def test_worker_that_was_never_warm_is_nobody_who_is_left_behind(kind: str) -> None:
+    left = told({"event": kind, "at": 991.0, "worker": "w0009"})
+    assert (left.members, left.standbys) == ({"w0001": 0, "w0002": 1}, ("w0003",))
+
+
+def test_loss_of_a_standby_is_no_disturbance_that_was_under_way() -> None:
+    left = told({"event": "worker_lost", "at": 991.0, "worker": "w0003", "cause": "died"})
+    assert (left.loss, left.standbys) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("events", "rolled_back"),
+    [
+        ([{"step": 150, "generation": 3}], (150, 3)),
+        ([{"step": 150}], (None, 0)),
+        ([{"step": 150, "generation": 3}, 149], (150, 3)),
+        ([{"step": 150, "generation": 3}, 150], (150, 3)),
+        ([{"step": 150, "generation": 3}, 151], (None, 3)),
+        ([{"step": 0, "generation": 3}, 1], (None, 3)),
+    ],
+)
+def test_roll_back_counts_until_a_step_beyond_it_is_committed(
+    events: list[Any], rolled_back: tuple[int | None, int]
+) -> None:
+    records = [
+        {"event": "save_committed", "step": item, "generation": 4}
+        if isinstance(item, int)
+        else {"event": "rolling_back", **item}
+        for item in events
+    ]
+    assert going(*records).rolled_back == rolled_back
