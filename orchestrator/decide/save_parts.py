@@ -8,8 +8,10 @@ about its part is put together to what one would find out about all.
 
 from __future__ import annotations
 
+import functools
+import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +23,23 @@ each further file is some requests more for whoever reads the checkpoint.
 """
 
 
-def writers(size_bytes: int, ranks: int) -> int:
-    """How many of the ranks write a part each of what all hold alike, ``size_bytes`` in all."""
-    return max(1, min(ranks, size_bytes // LEAST_PART_BYTES))
+@functools.lru_cache(64)
+def writers(sizes: tuple[int, ...], ranks: int) -> int:
+    """How many of the ranks write a part each of variables that all hold alike, by their sizes in
+    bytes: as many as have enough to write.
+    """
+    largest_first = sorted(sizes, reverse=True)
+    count = min(ranks, len(sizes), sum(sizes) // LEAST_PART_BYTES)
+    while count > 1:
+        loads = [0] * count
+        for size, rank in zip(largest_first, _deal(largest_first, count), strict=True):
+            loads[rank] += size
+        enough = sum(load >= LEAST_PART_BYTES for load in loads)
+        if enough == count:
+            return count
+        # A variable isn't cut, so that few large ones leave some ranks too little
+        count = max(enough, count * 7 // 8)
+    return 1
 
 
 def dealt(sizes: Mapping[str, int], ranks: int) -> dict[str, int]:
@@ -33,16 +49,22 @@ def dealt(sizes: Mapping[str, int], ranks: int) -> dict[str, int]:
         sizes: by name, in bytes.
 
     Returns:
-        The rank by name: the largest first, each to whom has least, which is at most a third more
-        than the best deal (Graham 1969). It follows from the arguments alone, on every rank.
+        The rank by name. It follows from the arguments alone, on every rank.
     """
-    loads = [0] * writers(sum(sizes.values()), ranks)
-    owners: dict[str, int] = {}
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        rank = min(range(len(loads)), key=lambda rank: (loads[rank], rank))
-        owners[name] = rank
-        loads[rank] += sizes[name]
-    return owners
+    names = sorted(sizes, key=lambda name: (-sizes[name], name))
+    count = writers(tuple(sizes[name] for name in names), ranks)
+    return dict(zip(names, _deal([sizes[name] for name in names], count), strict=True))
+
+
+def _deal(sizes: Iterable[int], count: int) -> Iterator[int]:
+    """Each to whom has least so far, which with the largest first is at most a third more than the
+    best deal (Graham, Bounds on multiprocessing timing anomalies, 1969).
+    """
+    loads = [(0, rank) for rank in range(count)]
+    for size in sizes:
+        load, rank = loads[0]
+        heapq.heapreplace(loads, (load + size, rank))
+        yield rank
 
 
 @dataclass(frozen=True)

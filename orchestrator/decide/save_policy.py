@@ -22,7 +22,7 @@ class SavePolicy:
 
     Attributes:
         in_parts: tables are divided among the workers, so that a save takes all ranks' rows.
-        alike_bytes: what all ranks hold alike and any of them could write.
+        alike: sizes in bytes of the variables that all ranks hold alike and any of them could write.
         most_links: how many saves one that holds changed rows only may stand on; 0 where each is
             full.
     """
@@ -35,7 +35,7 @@ class SavePolicy:
     on_outlier: Literal["warn", "stop", "rollback"] = "warn"
     outlier_factor: float = 1000.0
     in_parts: bool = False
-    alike_bytes: int = 0
+    alike: tuple[int, ...] = ()
     most_links: int = 0
 
 
@@ -43,8 +43,10 @@ def parts(policy: SavePolicy, ranks: int) -> int:
     """How many ranks write a part each of a save in which so many take part; 0 where one writes
     all.
     """
-    several = save_parts.writers(policy.alike_bytes, ranks)
-    return ranks if policy.in_parts else (several if several > 1 else 0)
+    if policy.in_parts:
+        return ranks
+    several = save_parts.writers(policy.alike, ranks)
+    return several if several > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class InFlight:
         position: where it's made at the latest, since a graph's own counter may stand still; None
             where only the step counts. Where it was made, once it's written.
         committing: its files are whole and checked, the commit is under way.
-        parts: how many ranks write one each; 0 where the writer writes all.
+        writers: of a save in parts who writes one each, by rank; the others only check.
         over: number of the save whose changed rows it holds; 0 for a full one.
         refused: why one of the ranks couldn't write its part, once it has said so; ``busy`` is that
             worker where it isn't through with an earlier save.
@@ -69,10 +71,15 @@ class InFlight:
     since_s: float
     committing: bool = False
     position: int | None = None
-    parts: int = 0
+    writers: tuple[str, ...] = ()
     over: int = 0
     refused: str = ""
     busy: str = ""
+
+    @property
+    def parts(self) -> int:
+        """How many ranks write one each; 0 where the writer writes all."""
+        return len(self.writers)
 
     def is_reached(self, step: int, position: int) -> bool:
         """Whether a member that is so far has copied its state for it."""

@@ -1,6 +1,6 @@
 """Which save is under way, whom does it wait for, and what becomes of it?
 
-Rule: at most one save is under way. It is agreed with a grant, written by one rank, checked against
+Rule: at most one save is under way. It is agreed with a grant, written by one rank or several, checked against
 the checksums of all others, and committed by the driver; whatever goes wrong on the way ends in one
 ``save_failed`` and the next save tries again. A writer that is still busy with an earlier save
 hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves
@@ -48,13 +48,14 @@ def agree(
     last: bool = False,
 ) -> None:
     """Agree on a save at ``step``, or at ``position`` where that comes first, written by ``writer``
-    and checked by all ``workers``. They hear of it with the next grant. ``last``: of the run.
+    (the first of them, where several write) and checked by all ``workers``, by rank. They hear of it with
+    the next grant. ``last``: of the run.
     """
     policy, log = turn.run.policy.saving, turn.run.saves
-    parts = save_policy.parts(policy, len(workers))
+    writers = workers[: save_policy.parts(policy, len(workers))]
     over = save_policy.ground_of(policy, log, last=last)
     flight = InFlight(
-        turn.run.generation, step, writer, turn.now_s, position=position, parts=parts, over=over
+        turn.run.generation, step, writer, turn.now_s, position=position, writers=writers, over=over
     )
     log = replace(
         log if over else log.on_new_ground(),
@@ -152,6 +153,7 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
         and log.in_flight.is_reached(seen.step or 0, seen.position)
     }
     late = sorted(ident for ident in turn.run.expected if ident not in took)
+    late = [ident for ident in late if ident in log.in_flight.writers]
     turn.set(expected=immutables.Map(took))
     if log.in_flight.parts:
         if late:

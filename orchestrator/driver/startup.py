@@ -234,7 +234,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.on_outlier,
         config.outlier_factor,
         in_parts=bool(graph.tables),
-        alike_bytes=sum(alike_sizes(graph).values()),
+        alike=tuple(alike_sizes(graph).values()),
         most_links=MAX_LINKS if saves_changed_rows(config, graph) else 0,
     )
     return Policy(

@@ -17,7 +17,7 @@ class SaveAgreed(JournalEvent):
 
     Attributes:
         step: that global step.
-        writer: the worker that writes the files.
+        writer: the worker that writes the files; of several the first.
     """
 
     WORD: ClassVar[str] = "save_agreed"

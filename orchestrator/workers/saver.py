@@ -32,7 +32,7 @@ class SaveJob:
     """A copy of the state at an agreed step.
 
     Attributes:
-        of: rank and world size, whose it is.
+        rank: whose it is.
         watched: the last values of the watched tensors on this rank.
         stall_s: how long training stood still for the copy.
         still_since_s: when it began to stand still, by ``time.monotonic``, where it does until all
@@ -41,7 +41,7 @@ class SaveJob:
     """
 
     state: Any
-    of: tuple[int, int]
+    rank: int
     position: int
     grant: GrantOrder
     watched: Mapping[str, float]
@@ -73,20 +73,20 @@ class Saver:
         self._measured: Mapping[str, Size] = {}
         self._thread: threading.Thread | None = None
 
-    def begin(self, grant: GrantOrder, step: int, position: int) -> bool:
+    def begin(self, grant: GrantOrder, rank: int, step: int, position: int) -> bool:
         """Make room for a copy; ``submit`` or ``fail`` must follow. While another one is under way
         the save fails here.
         """
         if self._busy.acquire(blocking=False):
             return True
         why = "the worker is still busy with an earlier save"
-        self._refuse(grant, step, position, why, busy=True)
+        self._refuse(grant, rank, step, position, why, busy=True)
         return False
 
-    def fail(self, grant: GrantOrder, step: int, position: int, reason: str) -> None:
+    def fail(self, grant: GrantOrder, rank: int, step: int, position: int, reason: str) -> None:
         """No copy could be made."""
         self._busy.release()
-        self._refuse(grant, step, position, reason)
+        self._refuse(grant, rank, step, position, reason)
 
     def submit(self, job: SaveJob) -> None:
         """Take a copy over; nobody changes it until the next ``begin``, nor what it has in place of
@@ -119,10 +119,10 @@ class Saver:
             try:
                 self._save(job)
             except OrchestratorError as error:
-                self._refuse(job.grant, job.state.step, job.position, str(error))
+                self._refuse(job.grant, job.rank, job.state.step, job.position, str(error))
             except Exception as error:  # noqa: BLE001 - a save that fails never stops training; the driver counts it
                 told = f"{type(error).__name__}: {error}"
-                self._refuse(job.grant, job.state.step, job.position, told)
+                self._refuse(job.grant, job.rank, job.state.step, job.position, told)
             finally:
                 then = job.then
                 del job  # its state's memory, before the next copy may begin
@@ -141,10 +141,11 @@ class Saver:
     def _save(self, job: SaveJob) -> None:
         grant, step = job.grant, job.state.step
         digests = dict(self._tools.digests(job.state))
-        if job.of[0] < grant.parts:
+        if job.rank < grant.parts:
             self._save_part(job, digests)
             return
         if grant.writer != self._ident:
+            self._measured = {}  # others have measured since
             self._tell_checked(grant, step, job.position, digests)
             return
         bad = (*self._tools.nonfinite(job.state), *_nonfinite(job.watched))
@@ -182,10 +183,10 @@ class Saver:
     def _save_part(self, job: SaveJob, digests: Mapping[str, int]) -> None:
         """Write this rank's rows, and what is dealt to it of what all hold alike."""
         grant, step, position = job.grant, job.state.step, job.position
-        own = self._tools.own_part(job.state, *job.of)
+        own = self._tools.own_part(job.state, job.rank, grant.parts)
         bad, sizes = self._tools.nonfinite(own), self._tools.sizes(own)
         measured = {name: size for name, size in self._measured.items() if name in sizes}
-        part = job.of[0], grant.parts
+        part = job.rank, grant.parts
         written = self._tools.write_part(own, grant.directory, _again(job), part)
         made = (written.rank, step, position, grant.save[1], written.report, written.files)
         over = 0 if grant.over is None else grant.over[1]
@@ -198,13 +199,22 @@ class Saver:
             )
         else:
             self._tell_checked(grant, step, position, digests, saved)
-        self._measured = {**self._measured, **sizes}
+        # Of a save of changed rows nothing is measured but what isn't divided; else what this rank
+        # doesn't write any more others have measured since
+        self._measured = sizes if grant.over is None else {**self._measured, **sizes}
 
     def _refuse(
-        self, grant: GrantOrder, step: int, position: int, reason: str, *, busy: bool = False
+        self,
+        grant: GrantOrder,
+        rank: int,
+        step: int,
+        position: int,
+        reason: str,
+        *,
+        busy: bool = False,
     ) -> None:
         # Who only checks has no checksums to give, and a save doesn't fail for that
-        if grant.writer == self._ident or grant.parts:
+        if grant.writer == self._ident or rank < grant.parts:
             about = (grant.generation, step, reason, busy, position)
             self._event_buffer.put(ev.SaveFailed(*about, self._ident, grant.save[1]))
         else:

@@ -276,8 +276,9 @@ class Work:
         self._event_buffer.put(held)
 
     def _save(self, grant: GrantOrder) -> None:
-        mailbox = self._mailbox
-        if not self._saver.begin(grant, mailbox.step or 0, mailbox.position):
+        mailbox, rank = self._mailbox, self._order.rank
+        place = mailbox.step or 0, mailbox.position
+        if not self._saver.begin(grant, rank, *place):
             return
         began_s = time.monotonic()
         mailbox.doing = ev.Doing.COPYING
@@ -285,10 +286,9 @@ class Work:
             which = (grant.save, grant.over) if grant.parts else ()
             state = self._trainer.state_for_save(*which)
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
-            self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
+            self._saver.fail(grant, rank, *place, last_line(error))
             return
-        of = self._order.rank, self._order.world_size
-        about = (state, of, mailbox.position, grant, dict(mailbox.watched))
+        about = (state, rank, mailbox.position, grant, dict(mailbox.watched))
         if state.live is None:
             self._saver.submit(SaveJob(*about, time.monotonic() - began_s))
         else:

@@ -357,7 +357,9 @@ def test_commit_under_way_that_lies_beyond_where_all_go_back_to_saves_nothing_of
     driver = divided(count=2, smallest=1, on_loss="shrink").training("w0001", "w0002")
     driver.step(10, "w0001", "w0002")
     generation = driver.run.generation
-    flight = InFlight(generation, 10, "w0001", 0.0, committing=True, position=14, parts=2)
+    flight = InFlight(
+        generation, 10, "w0001", 0.0, committing=True, position=14, writers=("w0001", "w0002")
+    )
     driver.run = replace(driver.run, saves=replace(driver.run.saves, in_flight=flight))
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
     hold(driver, 10, "w0001")

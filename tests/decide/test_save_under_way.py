@@ -91,7 +91,7 @@ def test_save_of_changed_rows_keeps_its_ground_unless_no_other_comes_after_it(la
     else:
         save_under_way.agree(turn, 6, "w0001", WORKERS)
     log = turn.run.saves
-    assert log.in_flight == InFlight(1, 6, "w0001", NOW_S, parts=3, over=0 if last else 5)
+    assert log.in_flight == InFlight(1, 6, "w0001", NOW_S, writers=WORKERS, over=0 if last else 5)
     assert (log.ground, log.links) == ((0, 0) if last else (5, 1))
 
 
@@ -114,7 +114,7 @@ def test_grant_without_a_save_names_the_first_of_whom_it_goes_to() -> None:
 def test_grant_with_a_save_says_where_who_and_over_what() -> None:
     log = {"agreed": 4, "committed": 3, "in_flight": FLIGHT}
     assert sent(turn_of(log)) == act.Grant(1, WORKERS[1:], 9, (6,), "w0001", 18, 12, 3, 4, 0, 0)
-    log["in_flight"] = replace(FLIGHT, parts=3, over=2)
+    log["in_flight"] = replace(FLIGHT, writers=WORKERS, over=2)
     turn = turn_of({**log, "changes": True, "before": 1}, expected=EXPECTED, written=WRITTEN)
     assert sent(turn) == act.Grant(1, WORKERS[1:], 9, (6,), "w0001", 18, 12, 3, 4, 3, 2)
 
@@ -139,8 +139,12 @@ def test_full_save_is_named_beside_full_ones_only() -> None:
         (replace(FLIGHT, writer="gone"), {"expected": EXPECTED}, WORKERS),
         (replace(FLIGHT, writer="gone"), {"expected": immutables.Map({"lost": None})}, ()),
         (replace(FLIGHT, committing=True), {"expected": EXPECTED}, ()),
-        (replace(FLIGHT, parts=3), {}, ()),
-        (replace(FLIGHT, parts=3), {"expected": immutables.Map({"w0002": None})}, ("w0002",)),
+        (replace(FLIGHT, writers=WORKERS), {}, ()),
+        (
+            replace(FLIGHT, writers=WORKERS),
+            {"expected": immutables.Map({"w0002": None})},
+            ("w0002",),
+        ),
     ],
 )
 def test_save_waits_for_its_writer_and_for_those_that_are_there_and_have_not_told(
@@ -227,13 +231,13 @@ def test_save_whose_writer_had_not_reached_its_step_is_lost_unless_it_has_writte
 
 
 def test_save_in_parts_is_lost_with_the_first_that_had_not_reached_its_step() -> None:
-    flight = replace(FLIGHT, parts=3)
+    flight = replace(FLIGHT, writers=("gone", *WORKERS[1:]))
     expected = immutables.Map(dict.fromkeys(("w0003", "w0002", "gone")))
     turn = at(turn_of({"in_flight": flight}, expected=expected), w0002=(5, 10), w0003=(6, 12))
     save_under_way.start_anew(turn, 6, 12)
     (lost,) = told(turn)
     assert lost == SaveLost(
-        step=6, reason="gone, which holds rows of it, is gone or had not reached the step"
+        step=6, reason="gone, which has a part in it, is gone or had not reached the step"
     )
     all_there = immutables.Map(dict.fromkeys(WORKERS[1:]))
     turn = at(turn_of({"in_flight": flight}, expected=all_there), w0002=(6, 12), w0003=(6, 12))

@@ -73,7 +73,10 @@ GRAPH: Any = SimpleNamespace(
     variables=(Variable("global_step", "ref", "int64", (), key="global_step"),),
     tables=NO_TABLES,
 )
-LARGE = Variable("chain", "ref", "uint8", (4 * LEAST_PART_BYTES,), key="chain")
+LARGE = tuple(
+    Variable(name, "ref", "uint8", (LEAST_PART_BYTES,), key=name)
+    for name in ("chain", "second", "third", "fourth")
+)
 
 
 def graph_of(world: World) -> Any:
@@ -84,7 +87,7 @@ def graph_of(world: World) -> Any:
     if world.divided:
         more["tables"] = tables(world.copies)
     if world.large:
-        more["variables"] = (*GRAPH.variables, LARGE)
+        more["variables"] = (*GRAPH.variables, *LARGE)
     return SimpleNamespace(**{**vars(GRAPH), **more})
 
 

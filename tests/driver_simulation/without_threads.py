@@ -69,7 +69,7 @@ class SimSaver(Saver):
         try:
             self._save(job)
         except OrchestratorError as error:
-            self._refuse(job.grant, job.state.step, job.position, str(error))
+            self._refuse(job.grant, job.rank, job.state.step, job.position, str(error))
         finally:
             self._busy.release()
 

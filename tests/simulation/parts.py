@@ -184,7 +184,7 @@ def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
         changes.pop("on_nonfinite", "stop"),
         changes.pop("on_outlier", "warn"),
         in_parts=changes.pop("in_parts", False),
-        alike_bytes=changes.pop("alike_bytes", 0),
+        alike=changes.pop("alike", ()),
         most_links=changes.pop("most_links", 0),
     )
     return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)

@@ -48,6 +48,18 @@ def test_commit_that_the_store_does_not_list_yet_is_told_and_sets_no_pointer_bac
     assert read_pointer(output) == manifest.label
 
 
+@pytest.mark.parametrize("listed", ["nothing", "all but the index"])
+def test_checkpoint_without_an_index_is_never_committed(output: Location, listed: str) -> None:
+    """All that such a manifest lists may well be there."""
+    manifest = uploaded(output, 300)
+    files = [record for record in manifest.files if not record.name.endswith(".index")]
+    lacking = manifest.model_copy(update={"files": [] if listed == "nothing" else files})
+    with pytest.raises(OutputError, match=r"lists no model.ckpt-300.index, so it isn't committed"):
+        commit(output, lacking)
+    assert not output.child(manifest.directory, manifest.file_name).exists()
+    assert commit(output, manifest).step == 300
+
+
 def test_changed_rows_over_a_save_that_does_not_count_are_never_committed(
     output: Location,
 ) -> None:

@@ -97,9 +97,9 @@ class Worker:
         buffer = EventBuffer()
         saver = Saver("w0", self.tools, buffer)
         grant = GrantOrder(1, 9, (5,), "w0", "a", 15, save=(1, 1), parts=1)
-        assert saver.begin(grant, 5, 15)
+        assert saver.begin(grant, 0, 5, 15)
         state = self.trainer.state_for_save()
-        saver.submit(SaveJob(state, share_of(state), 15, grant, {}, 0.0))
+        saver.submit(SaveJob(state, share_of(state)[0], 15, grant, {}, 0.0))
         saver.close()
         (told,) = buffer.poll(0, 0.0)[1]
         assert isinstance(told, ev.SaveWritten), told

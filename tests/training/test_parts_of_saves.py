@@ -44,7 +44,7 @@ from tests.training.writing import write_bundle
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(2)]
 
-RANKS = 3
+rankS = 3
 room = test_sharded_tables.room
 CASES = ["adam-ref", "adam-resource", "parts-adam", "parts-ftrl", "clipped-parts", "in_turns"]
 """Variables with references and of resources, tables in parts of a partitioner, slots of several
@@ -103,8 +103,8 @@ class Savers:
                 parts=len(states),
                 over=(1, over) if over else None,
             )
-            assert saver.begin(grant, state.step, 12)
-            saver.submit(SaveJob(state, share_of(state), 12, grant, {}, 0.0))
+            assert saver.begin(grant, rank, state.step, 12)
+            saver.submit(SaveJob(state, share_of(state)[0], 12, grant, {}, 0.0))
             saver.close()
             told.append(buffer.poll(0, 0.0)[1][-1])
         return told
@@ -139,7 +139,7 @@ def savers(tmp_path: Path) -> Iterator[Any]:
         one.thread.close()
 
 
-def shared(of: Sharded, whole: State, ranks: int = RANKS) -> list[State]:
+def shared(of: Sharded, whole: State, ranks: int = rankS) -> list[State]:
     """What each rank holds."""
     blocks = (block_of(of.tables, whole, rank, ranks) for rank in range(ranks))
     return [replace(block, share=(rank, ranks)) for rank, block in enumerate(blocks)]
@@ -150,9 +150,9 @@ def test_tables_that_three_ranks_save_are_those_that_one_saves_whole(
     room: Path, new_ranks: NewRanks, savers: Any, tmp_path: Path, name: str
 ) -> None:
     of = sharded(room, name, **({"train_op": ["rows", "rest"]} if name == "in_turns" else {}))
-    ranks = new_ranks(RANKS)
+    ranks = new_ranks(rankS)
     start = loaded(ranks, of)
-    arrays = trained(ranks, of, start, RANKS)
+    arrays = trained(ranks, of, start, rankS)
     whole = replace(start, step=ranks.states()[0].step, arrays=arrays)
     saving = savers(of.graph)
     told = saving.parts(shared(of, whole))
@@ -165,7 +165,7 @@ def test_tables_that_three_ranks_save_are_those_that_one_saves_whole(
     assert source is not None
     assert source.step == whole.step
     names = [record.name.partition(".ckpt-")[2] for record in found.manifest().files]
-    data = [f"{whole.step}.data-0000{rank}-of-0000{RANKS}" for rank in range(RANKS)]
+    data = [f"{whole.step}.data-0000{rank}-of-0000{rankS}" for rank in range(rankS)]
     assert names == [data[0], f"{whole.step}.meta", *data[1:], f"{whole.step}.index"]
     again: State = ranks.processes[0].call("load_checkpoint", found.prefix.path)
     assert again.arrays.keys() == whole.arrays.keys()

@@ -91,8 +91,8 @@ def _saved(trainer: Any, url: str, left: MemoryLeft) -> tuple[bool, Any]:
     buffer = EventBuffer()
     saver = Saver(f"w{rank}", RealTools(cast(Setup, setup)), buffer)
     grant = GrantOrder(1, 99, (1,), "w0", "a", 12, save=(1, 1), parts=ranks)
-    assert saver.begin(grant, state.step, 12)
-    saver.submit(SaveJob(state, share_of(state), 12, grant, {}, 0.0))
+    assert saver.begin(grant, rank, state.step, 12)
+    saver.submit(SaveJob(state, share_of(state)[0], 12, grant, {}, 0.0))
     saver.close()
     told = buffer.poll(0, 0.0)[1][-1]
     assert isinstance(told, ev.SaveWritten | ev.SaveChecked), told
@@ -146,10 +146,10 @@ def _broken_off(trainer: Any, url: str) -> str:
     )
     buffer = EventBuffer()
     saver = Saver("w0", tools, buffer)
-    assert saver.begin(GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), state.step, 12)
+    assert saver.begin(GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), 0, state.step, 12)
     saver.submit(
         SaveJob(
-            state, share_of(state), 12, GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), {}, 0.0
+            state, share_of(state)[0], 12, GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), {}, 0.0
         )
     )
     saver.close()

@@ -1,5 +1,5 @@
 """What does one worker take of memory while it saves its rows of a large table? A process of its
-own: ``python -m tests.workers.part_process DIRECTORY RANK RANKS ROWS COLUMNS`` prints one line of
+own: ``python -m tests.workers.part_process DIRECTORY rank rankS ROWS COLUMNS`` prints one line of
 JSON.
 """
 
@@ -45,8 +45,8 @@ def save(url: str, rank: int, ranks: int, rows: int, columns: int) -> dict[str, 
     grant = GrantOrder(1, 9, (5,), "w0", "a0001-g0001", 15, save=(1, 1), parts=ranks)
 
     def work() -> None:
-        assert saver.begin(grant, 5, 15)
-        saver.submit(SaveJob(state, share_of(state), 15, grant, {}, 0.0))
+        assert saver.begin(grant, rank, 5, 15)
+        saver.submit(SaveJob(state, share_of(state)[0], 15, grant, {}, 0.0))
         saver.close()
 
     over = peak_of(work)

@@ -20,8 +20,8 @@ def told(rank: int, parts: int, tools: FakeTools | None = None) -> Any:
     buffer = EventBuffer()
     saver = Saver(f"w{rank}", tools or FakeTools(Exchange(), {}), buffer)
     grant = GrantOrder(1, 9, (8,), "w0", "a0001-g0001", 12, save=(1, 5), parts=parts)
-    assert saver.begin(grant, 8, 12)
-    saver.submit(SaveJob(FakeState(8, np.ones(8)), (rank, 3), 12, grant, {}))
+    assert saver.begin(grant, rank, 8, 12)
+    saver.submit(SaveJob(FakeState(8, np.ones(8)), rank, 12, grant, {}))
     saver.close()
     (event,) = buffer.poll(0, 0.0)[1]
     return event
@@ -47,15 +47,15 @@ def test_rank_without_a_part_checks_and_writes_nothing(parts: int) -> None:
     assert (checked.save, checked.part, tools.store) == (5, None, {})
 
 
-def test_rank_without_a_part_that_cannot_check_fails_no_save_of_one_writer() -> None:
+def test_rank_without_a_part_that_cannot_check_fails_no_save() -> None:
     tools = FakeTools(Exchange(), {})
 
     def fail(state: FakeState) -> Any:
         raise StorageUnavailable("503")
 
     tools.digests = fail  # type: ignore[method-assign]
-    checked = told(2, 0, tools)
-    assert isinstance(checked, ev.SaveChecked)
-    assert checked.digests == {}
-    assert isinstance(told(2, 2, tools), ev.SaveFailed)
+    for parts in (0, 2):
+        checked = told(2, parts, tools)
+        assert isinstance(checked, ev.SaveChecked)
+        assert (checked.digests, checked.save, checked.part) == ({}, 5, None)
     assert isinstance(told(1, 2, tools), ev.SaveFailed)

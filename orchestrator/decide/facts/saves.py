@@ -32,7 +32,7 @@ def on_written(turn: Turn, event: SaveWritten) -> None:
     flight = log.in_flight
     if flight is None or not _is_under_way(turn, event) or event.worker != flight.writer:
         return
-    if not _is_due(flight, event.part.save if event.part else 0, log.agreed):
+    if not _is_due(flight, event.part.save if event.part else None, log.agreed):
         return
     early = event.step < flight.step
     turn.set(
@@ -50,19 +50,18 @@ def on_checked(turn: Turn, event: SaveChecked) -> None:
     """Another rank's checksums, and its part."""
     log = turn.run.saves
     flight = log.in_flight
-    if (
-        flight is not None
-        and _is_under_way(turn, event)
-        and _is_due(flight, event.save, log.agreed)
-    ):
+    if flight is None or not _is_under_way(turn, event):
+        return
+    if not flight.parts or _is_due(flight, event.save, log.agreed):
         _has_told(turn, event)
 
 
-def _is_due(flight: InFlight, told: int, agreed: int) -> bool:
-    """Whether what is told of save ``told`` is of the very one under way, the last that was
-    ``agreed``. One that a single rank writes is known by its step.
+def _is_due(flight: InFlight, told: int | None, agreed: int) -> bool:
+    """Whether what is told with a part of save ``told`` is of the very one under way, the last that
+    was ``agreed``. One that a single rank writes has no parts: what is told with one is of a save
+    of that step that was lost, and lists no file.
     """
-    return not flight.parts or (told == agreed and not flight.committing)
+    return told == agreed and not flight.committing if flight.parts else told is None
 
 
 def _has_told(turn: Turn, event: SaveWritten | SaveChecked) -> None:
@@ -84,8 +83,10 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
     flight = log.in_flight
     if flight is None or not _is_under_way(turn, event):
         return
+    if event.worker and event.save != log.agreed:
+        return  # of a save of that step that is over
     if flight.parts and event.worker:
-        if event.save == log.agreed and not flight.committing:
+        if not flight.committing:
             _refused(turn, flight, event)
         return
     save_under_way.fail(turn, event.detail, busy=flight.writer if event.busy else "")

@@ -3,7 +3,7 @@
 Rule: it is when its files are written and nobody's checksums are lacking any more. What isn't finite,
 or differs between ranks, isn't committed. What jumped against the last checkpoint is told, and
 committed unless the policy says otherwise. A save whose writer is gone is lost. One in parts is lost
-with any rank that hasn't written, and committed only where all parts make one checkpoint.
+with any of its writers that hasn't told, and committed only where all parts make one checkpoint.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def save(turn: Turn) -> None:
 
 def _save_in_parts(turn: Turn, flight: InFlight) -> None:
     run = turn.run
-    gone = sorted(ident for ident in run.expected if ident not in run.workers)
+    untold = [ident for ident in flight.writers if ident in run.expected]
+    gone = [ident for ident in untold if ident not in run.workers]
     if gone:
         save_under_way.lose(turn, f"{gone[0]}, which has a part in it, is gone")
     elif save_under_way.is_awaited(run):

@@ -1,7 +1,7 @@
 """What do all ranks of a group hold alike, so that any of them could write it?
 
 Rule: every variable but the rows of divided tables and what is local to a rank. What has no known
-size (strings, unknown shapes) is left to the rank that writes whatever nobody else does.
+shape is left to the rank that writes whatever nobody else does; texts count nothing.
 """
 
 from __future__ import annotations

@@ -103,6 +103,13 @@ def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
 
 
 def _check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:
+    index = f"{manifest.prefix}.index"
+    if index not in {record.name for record in manifest.files}:
+        # Without one it would be a checkpoint of nothing, which everything else would pass
+        raise OutputError(
+            f"{manifest.label} lists no {index}, so it isn't committed",
+            remedy="The next save tries again",
+        )
     sizes = {entry.name: entry.size_bytes for entry in entries}
     wrong = [record for record in manifest.files if sizes.get(record.name) != record.size_bytes]
     if wrong:

@@ -232,8 +232,8 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     isn't heard of.
 
     Args:
-        held: a driver is at work: then the newest generation's unfinished save is its own and
-            stays.
+        held: a driver is at work: then unfinished saves of the two newest generations may be its
+            own and stay.
         dry_run: delete nothing, and return what would be.
 
     Raises:
@@ -249,22 +249,23 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
         for entry in output.list()
         if (found := read_generation_id(entry.name)) is not None
     }
-    # Of the driver's own save there may be nothing but parts yet
-    own = max(directories, default=None) if held else None
+    # Of the driver's own save there may be nothing but parts yet, and while a new generation's first
+    # one is under way another's may still be
+    own = sorted(directories)[-2:] if held else []
     kept = {*needed(), *needed_links(changes)}
     fenced = [item for item in items if item.committed and item.fenced and item.label not in kept]
-    unfinished = [item for item in items if not item.committed and item.generation_id != own]
+    unfinished = [item for item in items if not item.committed and item.generation_id not in own]
     gone = [item for item in fenced if dry_run or delete_checkpoint(item, needed)]
     freed = sum(item.size_bytes for item in [*gone, *unfinished])
-    parts = _parts_in(directory for found, directory in directories.items() if found != own)
+    parts = _parts_in(directory for found, directory in directories.items() if found not in own)
     freed += sum(file.size_bytes for file in parts)
     leftovers = [file for item in unfinished for file in item.candidate.files.values()] + parts
     if not dry_run:
         for file in leftovers:
             file.location.delete()
         # A driver whose first save is under way may have nothing in any listing
-        if own is not None or not held:
-            abort_abandoned(output, own)
+        if own or not held:
+            abort_abandoned(output, min(own, default=None))
     labels = tuple(item.label for item in gone)
     return Pruned(labels, tuple(file.location.shown for file in leftovers), freed)
 

@@ -7,7 +7,7 @@ recognised exactly; anything else in the directory is somebody else's and is nev
 
     OUTPUT/
       checkpoint                              TensorFlow's pointer
-      a0001-g0001/NAME-11000.index, .data-00000-of-00001, .meta
+      a0001-g0001/NAME-11000.index, .data-0000M-of-0000N, .meta
       a0001-g0001/NAME-11000.manifest.json    the commit marker
       a0001-g0001/NAME.at96000-11000.*        a later one of the same step, at that position
       a0001-g0001/NAME-11500.changed.*        what has changed since: no checkpoint by itself
