@@ -233,7 +233,7 @@ def test_save_in_parts_is_lost_with_the_first_that_had_not_reached_its_step() ->
     save_under_way.start_anew(turn, 6, 12)
     (lost,) = told(turn)
     assert lost == SaveLost(
-        step=6, reason="gone, which holds rows of it, is gone or had not reached the step"
+        step=6, reason="gone, which has a part in it, is gone or had not reached the step"
     )
     all_there = immutables.Map(dict.fromkeys(WORKERS[1:]))
     turn = at(turn_of({"in_flight": flight}, expected=all_there), w0002=(6, 12), w0003=(6, 12))
