@@ -209,8 +209,9 @@ class RealTools:
 
         graph, rank = self._setup.graph, part[0]
         if graph.tables and own.share != part:
+            held, asked = (f"rank {rank} of {ranks}" for rank, ranks in (own.share, part))
             raise OutputError(
-                f"this worker holds the rows of rank {own.share}, and is to write those of {part}",
+                f"this worker holds its rows as {held}, and is to write them as {asked}",
                 remedy="Nothing was saved; the next save tries again",
             )
         prefix = checkpoint_name(self._setup.name, own.step, again)

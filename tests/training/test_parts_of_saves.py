@@ -222,7 +222,7 @@ def test_rows_of_another_block_are_refused_before_anything_is_written(
     saving = savers(of.graph)
     (failed,) = saving.parts([replace(one, share=(0, 2))])
     assert isinstance(failed, ev.SaveFailed)
-    assert "as one of 2, and 1 are to write them" in failed.detail
+    assert "as rank 0 of 2, and is to write them as rank 0 of 1" in failed.detail
     for part in of.tables.parts:
         one.arrays[part.variable] = one.arrays[part.variable][:-1]
     failed, *_ = saving.parts([one, two, three])
