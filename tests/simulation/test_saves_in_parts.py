@@ -90,7 +90,7 @@ def twice_for_two(patch: pytest.MonkeyPatch) -> None:
 def any_save(patch: pytest.MonkeyPatch) -> None:
     """A part is taken for one of the save under way, whichever save it's of and at whatever step."""
     patch.setattr(saves, "_is_under_way", lambda turn, event: turn.run.saves.in_flight is not None)
-    patch.setattr(saves, "_is_due", lambda flight, event, save: event.part is not None)
+    patch.setattr(saves, "_is_due", lambda flight, told, agreed: told is not None)
     patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
     # Or the checksums of what isn't divided would tell
     patch.setattr(save_policy, "differing", lambda digests: ())
