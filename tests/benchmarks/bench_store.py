@@ -158,7 +158,9 @@ def _saving_by_two_over_lines() -> Figure:
                 times[ranks].append(max(done.result() for done in sent))
     ratio = statistics.median(times[1]) / statistics.median(times[2])
     behind = f"one rank {spread(times[1], 's')}, two {spread(times[2], 's')}"
-    name = f"{OVER_LINES_MB} MB saved by two ranks at {NARROWER_MB_PER_S} MB/s a connection, over one"
+    name = (
+        f"{OVER_LINES_MB} MB saved by two ranks at {NARROWER_MB_PER_S} MB/s a connection, over one"
+    )
     return Figure(name, ratio, 1.6, False, behind)
 
 
