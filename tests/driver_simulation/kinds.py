@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.driver_simulation.actors import CallFaults
@@ -11,6 +12,15 @@ from tests.driver_simulation.world import World
 
 SHARED = {"workers": {"count": 4, "min": 1, "max": 5}}
 CHAINS = {"shard_tables": ["table"], "save_changed_rows": True, "save_steps": 4}
+WHATEVER = Faults(
+    store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
+    calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+    kill_s=15.0,
+    hangs_s=40.0,
+    node_s=60.0,
+    dies_s=25.0,
+    damage_s=30.0,
+)
 KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
     "calm": (Faults(), {}),
     "workers that die": (Faults(kill_s=6.0), {}),
@@ -99,29 +109,11 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         {**SHARED, "large": True, "save_steps": 4},
     ),
     "states that several ranks write and whatever goes wrong": (
-        Faults(
-            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
-            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
-            kill_s=15.0,
-            hangs_s=40.0,
-            node_s=60.0,
-            dies_s=25.0,
-            outage_s=40.0,
-            damage_s=30.0,
-            part_refused=0.05,
-        ),
+        replace(WHATEVER, outage_s=40.0, part_refused=0.05),
         {**SHARED, "large": True, "save_steps": 4},
     ),
     "divided tables and whatever goes wrong": (
-        Faults(
-            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
-            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
-            kill_s=15.0,
-            hangs_s=40.0,
-            node_s=60.0,
-            dies_s=25.0,
-            damage_s=30.0,
-        ),
+        WHATEVER,
         {**SHARED, "shard_tables": ["table"]},
     ),
     "changed rows": (
