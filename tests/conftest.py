@@ -18,11 +18,20 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import forked
 from tests.graphs.library import CheckpointLibrary
-from tests.turns import checksum_of_the_code, chosen, not_in_turn, part_of
+from tests.parsers_kept import keep_what_signatures_say
+from tests.turns import (
+    checksum_of_the_code,
+    chosen,
+    marks_left_out,
+    marks_of_a_file,
+    not_in_turn,
+    part_of,
+)
 
 pytest_plugins = ["tests.servers.object_stores"]
 
@@ -48,6 +57,9 @@ settings.register_profile(
     "tfresume", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tfresume")
+# Nor do they depend on the constants of whatever modules a process has imported, for which each of
+# them would parse all of the product: seconds of it, in a fresh checkout
+providers._get_local_constants = lambda: providers._local_constants
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT.parent / "shared" / "corpus"
@@ -106,6 +118,16 @@ def _one_after_the_other() -> Iterator[None]:
             Path(lock.name).unlink(missing_ok=True)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of which each test has a mark that the quick tests leave out isn't imported for them:
+    a fifth of the time that each process takes to collect.
+    """
+    words = marks_left_out(config.option.markexpr)
+    if collection_path.suffix != ".py" or not words:
+        return None
+    return True if words & marks_of_a_file(collection_path.read_text(encoding="utf-8")) else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """First what kills workers within seconds, and beside it what needs no Ray; then what is left,
@@ -126,6 +148,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not any(item.get_closest_marker("tf") for item in items):
         forked.leave_tensorflow_out()
         gc.set_threshold(50_000, 20, 20)  # the quick tests make much: an eighth of their time
+        keep_what_signatures_say()
 
 
 @functools.cache

@@ -189,10 +189,13 @@ def test_member_that_a_class_has_not_is_found_missing() -> None:
 
 def _classes(modules: Iterable[ast.Module]) -> dict[str, list[ast.ClassDef]]:
     found: dict[str, list[ast.ClassDef]] = {}
-    for module in modules:
-        for node in ast.walk(module):
+    bodies = [module.body for module in modules]
+    while bodies:
+        for node in bodies.pop():
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(node)
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                bodies.append(node.body)
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from tests.turns import (
     checksum_of_the_code,
     chosen,
     in_turn,
+    marks_left_out,
+    marks_of_a_file,
     not_in_turn,
     part_of,
     quick_in_turn,
@@ -17,19 +21,22 @@ from tests.turns import (
 
 pytest_plugins = ["pytester"]
 
+QUICKLY = ("-p", "no:unraisableexception")
+"""Which would collect the garbage of all tests so far, several times, when it's done."""
+
 FILE = """
-import pytest
+    import pytest
 
-pytestmark = pytest.mark.turns(3)
-
-
-@pytest.mark.tf
-@pytest.mark.parametrize("number", range(7))
-def test_dear(number): ...
+    pytestmark = pytest.mark.turns(3)
 
 
-@pytest.mark.parametrize("number", range(7))
-def test_quick(number): ...
+    @pytest.mark.tf
+    @pytest.mark.parametrize("number", range(7))
+    def test_dear(number): ...
+
+
+    @pytest.mark.parametrize("number", range(7))
+    def test_quick(number): ...
 """
 
 
@@ -79,7 +86,7 @@ def test_of_examples_that_are_quick_in_turn_the_others_are_slow_and_none_is_lost
 
 
 def test_what_is_quick_is_run_each_time(pytester: pytest.Pytester) -> None:
-    items = pytester.getitems(FILE)
+    items = pytester.genitems([pytester.getmodulecol(FILE, configargs=QUICKLY)])
     later = [{item.name for item in not_in_turn(items, checksum)} for checksum in range(3)]
     dear = {f"test_dear[{number}]" for number in range(7)}
     assert all(names < dear for names in later)
@@ -97,7 +104,7 @@ def test_kind_that_several_files_share_has_one_turn_over_all_of_them(
         def test_dear(): ...
     """
     pytester.makepyfile(**{f"test_{number}": text for number in range(3)})
-    items, _ = pytester.inline_genitems()
+    items, _ = pytester.inline_genitems(*QUICKLY)
     names = {item.nodeid for item in items}
     now = [names - {item.nodeid for item in not_in_turn(items, turn)} for turn in range(3)]
     assert len(names) == 3
@@ -117,3 +124,59 @@ def test_parts_have_nothing_in_common_and_are_all_together(count: int) -> None:
 def test_part_that_is_none_says_how_it_is_written(part: str) -> None:
     with pytest.raises(pytest.UsageError, match="3/20"):
         part_of([1, 2], part)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("pytestmark = pytest.mark.tf\n", {"tf"}),
+        ("pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]\n\n\n", {"slow", "turns"}),
+        (
+            "pytestmark = [\n    pytest.mark.ray,\n    pytest.mark.timeout(9),\n]\n",
+            {"ray", "timeout"},
+        ),
+        (
+            "pytestmark = pytest.mark.turns(2)\n\n\n@pytest.mark.slow\ndef test_a(): ...\n",
+            {"turns"},
+        ),
+        ("@pytest.mark.slow\ndef test_a(): ...\n", set()),
+    ],
+)
+def test_marks_of_a_file_are_those_of_all_that_is_in_it(source: str, names: set[str]) -> None:
+    assert marks_of_a_file(source) == names
+
+
+@pytest.mark.parametrize(
+    ("expression", "marks"),
+    [
+        ("not (slow or tf)", {"slow", "tf"}),
+        ("not (slow)", {"slow"}),
+        ("", set()),
+        ("slow or tf", set()),
+        ("(slow or tf) and not (gpu or soak)", set()),
+        ("not (slow) or tf", set()),
+    ],
+)
+def test_marks_that_are_left_out_are_known_where_nothing_else_is_said(
+    expression: str, marks: set[str]
+) -> None:
+    assert marks_left_out(expression) == marks
+
+
+@pytest.mark.slow  # a second, to read all of them
+def test_file_that_is_left_out_as_a_whole_has_no_quick_test() -> None:
+    """What isn't collected for the quick tests would not be chosen either."""
+    files = {
+        path: marks_of_a_file(path.read_text(encoding="utf-8"))
+        for path in Path(__file__).parent.rglob("test_*.py")
+    }
+    assert sum("tf" in names for names in files.values()) > 20
+    for path, names in files.items():
+        written = {
+            mark.attr
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+            for mark in ast.walk(node.value)
+            if isinstance(mark, ast.Attribute) and ast.unparse(mark.value) == "pytest.mark"
+        }
+        assert names == written, path

@@ -10,6 +10,7 @@ check-fast`; `make test` runs the others as well, with what takes seconds.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -74,6 +75,20 @@ def not_in_turn(items: Iterable[pytest.Item], checksum: int) -> set[pytest.Item]
         for (_, parts), examples in kinds.items()
         for item in set(examples) - set(in_turn(examples, parts, checksum))
     }
+
+
+def marks_left_out(expression: str) -> frozenset[str]:
+    """The marks that ``-m`` leaves out where it says ``not (A or B …)`` and nothing else: then a
+    test is left out for a mark that it's known to have, whatever other marks it may have.
+    """
+    found = re.fullmatch(r"not \((\w+(?: or \w+)*)\)", expression)
+    return frozenset(found[1].split(" or ")) if found else frozenset()
+
+
+def marks_of_a_file(source: str) -> frozenset[str]:
+    """The names of the marks that a module of tests gives to all that is in it, read off its text."""
+    found = re.search(r"^pytestmark = (\[.*\n(?:    .*\n)*\]|.+)", source, re.MULTILINE)
+    return frozenset(re.findall(r"\bpytest\.mark\.(\w+)", found[1])) if found else frozenset()
 
 
 def part_of(examples: Sequence[T], part: str) -> list[T]:

@@ -72,7 +72,7 @@ def test_check_of_a_third_party_checkpoint_with_inputs_served_gives_its_verdict(
     assert verdict(entry, input="module:function") == VERDICTS[entry]["served"]
 
 
-@pytest.mark.parametrize("entry", quick_in_turn(VERDICTS, 4))
+@pytest.mark.parametrize("entry", quick_in_turn(VERDICTS, 8))
 @pytest.mark.usefixtures("corpus")
 def test_check_of_a_third_party_checkpoint_alone_gives_its_verdict(entry: str) -> None:
     found = verdict(entry)
@@ -94,7 +94,7 @@ def test_check_of_a_third_party_checkpoint_that_lacks_weights_resumes_with_init_
     assert verdict(entry, input="module:function", init_missing=True)["resumes"]
 
 
-@pytest.mark.parametrize("entry", quick_in_turn(VERDICTS, 4))
+@pytest.mark.parametrize("entry", quick_in_turn(VERDICTS, 8))
 @pytest.mark.usefixtures("corpus")
 def test_inspect_of_a_third_party_checkpoint_agrees_with_its_verdict(entry: str) -> None:
     seen = _looked_at(entry)
