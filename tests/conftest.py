@@ -177,7 +177,11 @@ def tf1_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointLibrar
     """Makes checkpoints of TF1 runs: ``tf1_checkpoint("mlp", optimizer="adam")`` is a prefix that
     no test writes to.
     """
-    return CheckpointLibrary(tmp_path_factory.mktemp("graphs"))
+    base = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its processes a directory below the one of the run
+    graphs = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"
+    graphs.mkdir(exist_ok=True)
+    return CheckpointLibrary(graphs)
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,7 @@ def test_part_that_is_none_says_how_it_is_written(part: str) -> None:
             {"ray", "timeout"},
         ),
         (
-            "pytestmark = pytest.mark.turns(2)\n\n\n@pytest.mark.slow\ndef test_a(): ...\n",
+            "pytestmark = pytest.mark.turns(3)\n\n\n@pytest.mark.slow\ndef test_a(): ...\n",
             {"turns"},
         ),
         ("@pytest.mark.slow\ndef test_a(): ...\n", set()),

@@ -21,7 +21,7 @@ from orchestrator.store.run.lineage import record_takeover
 from tests.servers.object_stores import OPTIONAL
 from tests.store.runs import saved
 
-pytestmark = [pytest.mark.chaos, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.chaos, pytest.mark.turns(3)]
 
 LEASE_S = 3.0
 OPTIONS = ("endpoint_url", "token", "key", "secret", "connection_string")

@@ -72,6 +72,7 @@ def waning(patch: pytest.MonkeyPatch) -> Waning:
     return driver
 
 
+@pytest.mark.turns(4, "what large ones cost")
 @pytest.mark.slow
 def test_driver_keeps_no_more_after_a_thousand_losses_than_after_fifty(
     monkeypatch: pytest.MonkeyPatch,

@@ -164,6 +164,7 @@ def test_each_worker_costs_as_much_among_many_as_among_few(work: Callable[[int],
     assert work(MANY) < 1.2 * work(FEW)
 
 
+@pytest.mark.turns(4, "what large ones cost")
 @pytest.mark.slow
 def test_each_worker_costs_more_among_many_where_a_rule_looks_at_all(
     monkeypatch: pytest.MonkeyPatch,

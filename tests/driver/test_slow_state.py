@@ -17,7 +17,7 @@ from orchestrator.decide.rules import deadlines
 from tests.driver.test_loop import Play, undisturbed
 from tests.fakes.group import FakeTools
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(2)]  # real waits of twice a bound
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]  # real waits of twice a bound
 
 BOUND_S = 2.0
 """What a step, and stopping between two steps, is allowed here."""

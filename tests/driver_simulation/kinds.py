@@ -122,7 +122,7 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
     ),
     "saves that follow each other closely": (
         Faults(store=StoreFaults(latency_s=0.002)),
-        {**SHARED, **CHAINS, "until": 200, "save_steps": 2, "step_s": 0.1, "write_s": 0.02},
+        {**SHARED, **CHAINS, "until": 70, "save_steps": 2, "step_s": 0.1, "write_s": 0.02},
     ),
     "changed rows of tables of which two hold each": (
         Faults(kill_s=12.0, dies_s=40.0, notice_s=40.0, room_s=30.0, part_refused=0.05),

@@ -174,7 +174,7 @@ def held_by(saves: Sequence[Files]) -> tuple[int, int, np.ndarray | None]:
     for files in saves:
         (name,) = (name for name in files if name.endswith(".index"))
         rows: dict[str, np.ndarray] = {}
-        index = read_index(files[name])
+        index = _index_of(files[name])
         for piece in index.pieces:
             suffix = f".data-{piece.shard:05d}-of-{index.num_shards:05d}"
             data = files[name.removesuffix(".index") + suffix]
@@ -193,6 +193,10 @@ def held_by(saves: Sequence[Files]) -> tuple[int, int, np.ndarray | None]:
     chain = numbers["chain"]
     parts = [value for key, value in numbers.items() if key.startswith(CHAIN_OF)]
     return numbers["global_step"], chain if set(parts) <= {chain} else 0, table
+
+
+_index_of = functools.lru_cache(4096)(read_index)
+"""The same saves are asked after at each deletion."""
 
 
 def holds(saves: Sequence[Files], step: int, *, divided: bool) -> bool:

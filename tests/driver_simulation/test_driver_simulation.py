@@ -24,7 +24,7 @@ from tests.turns import checksum_of_the_code, in_turn, quick_in_turn
 
 SEEDS, PARTS = 12, 3
 """Of each kind; a third of them is run each time."""
-MORE = 3
+MORE = 2
 """Of each kind besides, with the tests that take seconds: two hundred schedules in all."""
 MANY = int(os.environ.get("TFRESUME_SCHEDULES", "100000"))
 BLOCKS = 100

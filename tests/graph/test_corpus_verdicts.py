@@ -23,7 +23,7 @@ from orchestrator.graph.inspect import inspect
 from tests.conftest import CORPUS
 from tests.turns import quick_in_turn
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 VERDICTS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "corpus_verdicts.json").read_text()

@@ -14,7 +14,7 @@ from orchestrator.graph.inputs.describe import describe
 from orchestrator.graph.inputs.pipeline import Pipeline
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 
 
 def described(prefix: Path) -> Pipeline:

@@ -2,11 +2,13 @@
 options.
 
 Rule: tests ask for ``tf1_checkpoint("mlp", optimizer="adam")`` and get a prefix that they must not
-write to.
+write to. Test processes that are given one directory make each checkpoint once among them: who asks
+first makes it, and the others wait for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,18 @@ class CheckpointLibrary:
         ]
         label = "-".join([kind, *words]).replace("/", "_")
         if label not in self._made:
-            self._made[label] = self._make(kind, self._directory / label, words)
+            self._made[label] = self._made_by_anybody(label, kind, words)
         return self._made[label]
+
+    def _made_by_anybody(self, label: str, kind: str, words: list[str]) -> Path:
+        told = self._directory / f"{label}.prefix"
+        with (self._directory / f"{label}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not told.exists():
+                # What a maker that failed or was killed has left isn't built upon
+                shutil.rmtree(self._directory / label, ignore_errors=True)
+                told.write_text(str(self._make(kind, self._directory / label, words)))
+            return Path(told.read_text())
 
     def copy(self, target: Path, kind: str, **options: Any) -> Path:
         """A copy of that run's directory that the test may spoil; its prefix."""

@@ -23,7 +23,7 @@ from orchestrator.store.transfer.upload import upload
 from tests.servers.programs import BUCKET, Server
 from tests.store.runs import saved, uploaded
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 def test_commit_files_without_manifest_dont_exist(store: Location) -> None:

@@ -69,6 +69,7 @@ def look(output: Location, requests: Counter[str]) -> int:
     return sum(requests.values())
 
 
+@pytest.mark.turns(4, "what large ones cost")
 @pytest.mark.slow
 def test_output_of_a_run_that_goes_on_and_on_holds_no_more_and_costs_no_more_to_look_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: Counter[str]

@@ -152,7 +152,7 @@ class Watched(MemoryContent):
 
 @pytest.mark.slow
 @pytest.mark.http
-@pytest.mark.turns(2)
+@pytest.mark.turns(3)
 def test_state_in_memory_goes_up_without_a_copy_in_memory_or_on_disk(
     http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

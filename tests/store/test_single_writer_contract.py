@@ -32,7 +32,7 @@ from orchestrator.store.run.run_record import (
 from tests.fakes.clocks import FakeClock
 from tests.store.runs import saved, uploaded
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 
 def take(store: Location, clock: FakeClock, name: str = "driver") -> Lease:

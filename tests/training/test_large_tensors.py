@@ -52,6 +52,7 @@ def written_by_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prefix
 
 
+@pytest.mark.turns(4, "what large ones cost")
 @pytest.mark.tf
 @pytest.mark.parametrize("name", DTYPES)
 def test_large_tensor_of_each_dtype_is_what_tensorflow_saved(

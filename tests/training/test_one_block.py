@@ -19,7 +19,7 @@ from tests.forked import ROOT
 from tests.training.one_block import MIB, PHASES
 from tests.training.tall_tables import ROW_BYTES, tall_checkpoint
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(3)]
 
 BLOCK_BYTES, LIMIT_BYTES = 224 * MIB, 400 * MIB
 """Beside one block the limit has 176 MB: 64 for what a worker may take beside it, the rest for what

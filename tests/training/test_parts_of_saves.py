@@ -42,7 +42,7 @@ from tests.training.conftest import NewRanks
 from tests.training.test_sharded_tables import Sharded, block_of, loaded, sharded, trained
 from tests.training.writing import write_bundle
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(3)]
 
 rankS = 3
 room = test_sharded_tables.room

@@ -37,7 +37,7 @@ from tests.training.sharded_graphs import SLOTS, of_a_step
 from tests.training.test_sharded_tables import Sharded, begin, differing, put_together, sharded
 from tests.training.test_surgery import edited
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(3)]
 
 OPTIONS = TrainingOptions(batches_per_step=SLOTS, deterministic=True)
 NAMES = ("adagrad-ref", "parts-adam", "clipped-parts", "average", "lazy_adam-resource")

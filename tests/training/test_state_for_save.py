@@ -167,6 +167,7 @@ def _size(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+@pytest.mark.turns(4, "what large ones cost")
 @pytest.mark.tf
 def test_writing_a_copy_takes_no_second_one(
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks

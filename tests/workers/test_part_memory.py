@@ -17,6 +17,7 @@ ALLOWED_BYTES = 64 << 20
 """Over its share, which lies there when the save begins."""
 
 
+@pytest.mark.turns(4, "what large ones cost")
 @pytest.mark.slow
 def test_workers_that_save_a_gigabyte_together_take_little_more_than_their_shares(
     tmp_path: Path,

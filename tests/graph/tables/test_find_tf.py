@@ -21,7 +21,7 @@ from tests import forked
 from tests.conftest import CORPUS
 from tests.graph.tables.graphs import GRAPHS, KINDS, OPTIMIZERS, PARTS, ROWS, WIDTH
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 Made = Callable[[str], MetaGraphDef]
 
