@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Processes of heavy tests. Each has a Ray cluster of its own and up to three workers with TensorFlow, and some of them wait: three keep two cores busy. make test JOBS=2 where memory is scarce
 JOBS ?= 3
+# One more than there are cores, since some of the quick tests wait, and no more than memory is there for
+QUICK_JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); expr $$(( cores < 7 ? cores : 7 )) + 1)
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
@@ -47,9 +49,8 @@ lint: $(STAMP)  ## Lint, format, types, import law, dead code
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-# Three, since some of these tests wait: two cores have something to do meanwhile
 test-fast: $(STAMP)  ## The tests that need neither TensorFlow nor Ray and take no seconds
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(FAST)
+	$(BIN)/python -m pytest -n $(QUICK_JOBS) --dist worksteal $(FAST)
 
 # Side by side: what lints uses one core for most of its time
 check-fast: $(STAMP)  ## Lint and the quick tests, side by side (about forty seconds on two cores, a minute without caches)
