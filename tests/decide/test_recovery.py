@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.budgets import Budgets, Entry
 from orchestrator.decide.events import Cause
 from orchestrator.decide.recovery import GiveUp, GoOn, Streak, after_loss, donor
 from orchestrator.decide.room import Demand, describe, fitting
@@ -59,6 +59,41 @@ def test_same_loss_at_other_places_is_none_where_the_counter_stands_still() -> N
             Cause.ERROR, "x", "n", (7, step), True, verdict.budgets, verdict.streak, float(step)
         )
         assert isinstance(verdict, GoOn)
+
+
+def test_other_error_at_the_same_step_is_no_crash_loop() -> None:
+    first = after_loss(Cause.ERROR, "x", "n", (7, 0), True, Budgets(100), Streak(), 0.0)
+    assert first.streak == Streak("error:x", (7, 0), 1)
+    other = after_loss(Cause.ERROR, "y", "n", (7, 0), True, first.budgets, first.streak, 1.0)
+    assert other == GoOn(other.budgets, Streak("error:y", (7, 0), 1))
+
+
+@pytest.mark.parametrize(
+    ("cause", "detail", "times", "begun", "reason"),
+    [
+        (Cause.ERROR, "x", 2, True, "crash loop: x, 2 times in a row at step 7"),
+        (Cause.ERROR, "x", 3, False, "crash loop: x, 3 times in a row before training"),
+        (Cause.HUNG, "", 4, True, "crash loop: a worker hung, 4 times in a row at step 7"),
+    ],
+)
+def test_crash_loop_is_told_with_what_how_often_and_where(
+    cause: Cause, detail: str, times: int, begun: bool, reason: str
+) -> None:
+    verdict = lose(cause, detail, times, begun=begun)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == reason
+    # Before training no step can be at fault, wherever the others are
+    place = (7, 0) if begun else Streak().place
+    assert verdict.streak == Streak(f"{cause.value}:{detail}", place, times)
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_loss_of_a_node_is_paid_for_there_and_leaves_the_streak_as_it_is(limit: int) -> None:
+    streak = Streak("error:x", (7, 0), 1)
+    verdict = after_loss(Cause.NODE, "gone", "n7", (7, 0), True, Budgets(limit), streak, 3.0)
+    assert isinstance(verdict, GiveUp) is (limit == 0)
+    assert verdict.budgets == Budgets(limit, (Entry(Cause.NODE, "n7", 3.0),))
+    assert verdict.streak == streak
 
 
 def test_exhausted_budget_gives_up_with_the_numbers() -> None:
