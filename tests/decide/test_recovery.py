@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from orchestrator.decide.budgets import Budgets, Entry
 from orchestrator.decide.events import Cause
 from orchestrator.decide.recovery import GiveUp, GoOn, Streak, after_loss, donor
-from orchestrator.decide.room import Demand, describe, fitting
+from orchestrator.decide.room import (
+    MANY,
+    OVERBOOKED,
+    Demand,
+    cpus_of_local_ray,
+    crowded,
+    describe,
+    fitting,
+)
 from orchestrator.decide.scaling import (
     Sizes,
     group_size,
@@ -192,6 +200,9 @@ def test_missing_workers_are_counted(alive: int, lacking: int) -> None:
 def test_growth_fills_the_room_up_to_the_largest() -> None:
     assert growth(ELASTIC, 5, 10) == 2
     assert growth(ELASTIC, 5, 1) == 1
+    assert growth(ELASTIC, 5, 0) == 0
+    assert growth(ELASTIC, 8, 10) == 0
+    assert growth(Sizes(4, 2, 6, 1, on_resize="wait"), 5, 10) == 0
     assert growth(Sizes(4, 2, 6, 1, on_loss="shrink"), 5, 10) == 0
 
 
@@ -220,8 +231,23 @@ def test_room_counts_whole_workers_per_node() -> None:
     assert fitting(nodes, Demand(1.0, gpus=0.5)) == 2
     assert fitting(nodes, Demand(0.5)) == 11
     assert fitting([], Demand(1.0)) == 0
-    assert "1.5 CPUs" in describe(nodes)
+    assert fitting([{"memory": 7.0, "CPU": 9.0}], Demand(1.0, memory_bytes=2)) == 3
+    assert fitting([{"CPU": 9.0}], Demand(0.0)) == MANY
+    assert describe(nodes) == "node 1: 4 CPUs, 1 GPUs; node 2: 1.5 CPUs, 0 GPUs"
+    assert describe([{}]) == "node 1: 0 CPUs, 0 GPUs"
     assert describe([]) == "no node is alive"
+
+
+def test_ray_of_this_machine_counts_with_as_many_cpus_as_the_workers_ask_for() -> None:
+    assert cpus_of_local_ray(3, 0.5, 1) == 2
+    assert cpus_of_local_ray(3, 0.5, 8) == 8
+
+
+def test_machine_is_crowded_by_more_than_a_few_workers_for_each_cpu() -> None:
+    assert not crowded(8 * OVERBOOKED, 0.5, 4)
+    assert crowded(8 * OVERBOOKED + 1, 0.5, 4)
+    assert not crowded(2 * OVERBOOKED, 1.0, 1), "two are counted at least"
+    assert crowded(2 * OVERBOOKED + 1, 1.0, 1)
 
 
 @pytest.mark.parametrize(
