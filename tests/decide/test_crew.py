@@ -176,3 +176,10 @@ def test_ranks_follow_the_rows_only_after_a_group_caught_up() -> None:
     assert crew.next_seats(replace(run, catches_up=True)) == ("w0001", "w0000")
     mixed = run_of(member(0, share=(1, 2)), member(1, share=(0, 3)), catches_up=True)
     assert crew.next_seats(mixed) == ("w0000", "w0001")
+
+
+def test_member_steps_until_it_has_come_to_the_step_or_to_the_position_that_is_granted() -> None:
+    run = run_of(member(0), granted_end=12, granted_position=30)
+    assert run.may_step(11, 29)
+    assert not run.may_step(12, 29)
+    assert not run.may_step(11, 30), "its own counter stood still"
