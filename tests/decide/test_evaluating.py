@@ -21,7 +21,6 @@ from orchestrator.decide.evaluating import (
 )
 from orchestrator.errors import ConfigError
 
-
 ENDED = Over(True, "the run has ended, and each of its checkpoints was evaluated")
 
 
