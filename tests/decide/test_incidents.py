@@ -11,7 +11,7 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import incidents
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.causes import Cause
-from orchestrator.decide.incident import DRIVER, Incident
+from orchestrator.decide.incident import DRIVER, Incident, budget_told
 from orchestrator.decide.roster import Stage, Worker
 from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
@@ -161,3 +161,19 @@ def test_record_of_a_driver_s_death_counts_its_restarts() -> None:
     died = replace(PEERS, kind=DRIVER)
     record = incidents.incident_record(run_of(died), died, 60.0)
     assert (record.losses, record.losses_allowed) == (1, 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "losses", "allowed", "told"),
+    [
+        ("died", 2, 5, "loss 2 of 5 within an hour, 3 left"),
+        ("died", 6, 5, "loss 6 of 5 within an hour, 0 left"),
+        (DRIVER, 1, 20, "restart 1 of 20 within an hour, 19 left"),
+        ("died", None, 5, ""),
+        ("died", 2, None, ""),
+    ],
+)
+def test_budget_is_told_with_what_is_left_where_the_incident_counts(
+    kind: str, losses: int | None, allowed: int | None, told: str
+) -> None:
+    assert budget_told(kind, losses, allowed) == told
