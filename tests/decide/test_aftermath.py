@@ -331,6 +331,8 @@ def test_member_that_died_with_its_driver_is_told_with_where_it_was_and_of_what(
     assert run.highest == incident.highest == 153
     assert run.budgets.entries == (Entry(Cause.DIED, "n2", 50.0),)
     assert run.streak == Streak(), "no step killed it"
+    (gathering,) = notes(actions, "gathering")
+    assert gathering["reason"] == "the driver died, and so did a part of the group"
 
 
 @pytest.mark.parametrize("node", ["n2", None])
