@@ -19,7 +19,7 @@ from typing import Literal
 
 from launch.runs.status import driver_state, no_run
 from launch.runs.status_model import Driver
-from orchestrator.decide.driver_restarts import LONGEST_DELAY_S
+from orchestrator.decide.driver_restarts import LONGEST_DELAY_S, QUICK_S
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.errors import ClusterUnavailable
 from orchestrator.store.objects.location import Location, open_location
@@ -33,9 +33,9 @@ from orchestrator.store.run.run_record import (
 
 LOOK_EVERY_S = 0.5
 """Between two looks at the journal: as quick as a person notices."""
-SUCCESSOR_S = LONGEST_DELAY_S + 15.0
+SUCCESSOR_S = LONGEST_DELAY_S + QUICK_S
 """So long a dead driver's successor may need to take the lease: the supervisor's longest delay, and
-a start.
+a start where that's slow.
 """
 Mode = Literal["save", "now"]
 

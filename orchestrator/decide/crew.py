@@ -189,14 +189,8 @@ def _catching_up(run: Run, chosen: str, seats: Sequence[str]) -> Formation | Non
     return Formation(chosen, run.members, tuple(states), catches_up=True)
 
 
-def states_from(run: Run, seats: Sequence[str], chosen: str | None) -> list[StateFrom]:
-    """Where the state of each of the next group comes from.
-
-    Args:
-        chosen: whose state goes on; None where it's a checkpoint's.
-    """
-    if chosen is None:
-        return [StateFrom.CHECKPOINT] * len(seats)
+def states_from(run: Run, seats: Sequence[str], chosen: str) -> list[StateFrom]:
+    """Where the state of each of the next group comes from. ``chosen``: whose state goes on."""
     best = run.workers[chosen]
     # The result that led to where the chosen one stands is given by who stands there, too
     given = any(run.workers[one].gives and _alike(run.workers[one], best) for one in seats)
@@ -205,7 +199,7 @@ def states_from(run: Run, seats: Sequence[str], chosen: str | None) -> list[Stat
 
 def _state_from(run: Run, worker: Worker, best: Worker, *, given: bool) -> StateFrom:
     if worker.ident == best.ident:
-        return StateFrom.OWN if worker.stage is Stage.MEMBER else StateFrom.DONOR
+        return StateFrom.OWN
     # After a divergence only the donor's state counts, however far another one has come
     if worker.stage is not Stage.MEMBER or worker.step is None or run.divergence:
         return StateFrom.DONOR
@@ -228,8 +222,8 @@ def may_form(run: Run, now_s: float) -> bool:
 
 
 def is_enough(run: Run) -> bool:
-    """Whether there are workers enough for the next generation."""
-    return _size(run, leaving=False) is not None or _size(run, leaving=True) is not None
+    """Whether there are workers enough for the next generation, with those that are about to go."""
+    return _size(run, leaving=True) is not None
 
 
 def _size(run: Run, *, leaving: bool) -> int | None:

@@ -34,10 +34,12 @@ MOST_QUICK_DEATHS = 4
 """With the delays between them (0.2, 0.8 and 3.2 s) a store or a head that is back within seconds
 is met again; what still kills the driver then does so every time.
 """
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
-"""The first is too short to be noticed, since most deaths are single; the longest keeps a driver
-that can't live from using a processor up.
+FIRST_DELAY_S, BACK_OFF = 0.2, 4.0
+"""Too short to be noticed, since most deaths are single; each quick death after it is waited for so
+many times as long.
 """
+LONGEST_DELAY_S = FIRST_DELAY_S * BACK_OFF ** (MOST_QUICK_DEATHS - 2)
+"""After the last quick death that isn't one too many. Whoever waits for a successor counts on it."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,4 @@ def after_exit(
         )
     if len(recent) > MOST_DEATHS:
         return End(1, f"{who} died {len(recent)} times within an hour ({ended_text(code)})")
-    return StartAgain(
-        min(LONGEST_DELAY_S, FIRST_DELAY_S * 4.0 ** (quick - 1 if quick else 0)), recent
-    )
+    return StartAgain(FIRST_DELAY_S * BACK_OFF ** max(0, quick - 1), recent)

@@ -261,8 +261,6 @@ def _after(kind: Spent, event: JournalEvent) -> Spent:
 def _paint(stretches: list[list[Any]], new: list[Any], over: str) -> None:
     """Replace what lies inside ``new`` and is of the kind ``over``; ``stretches`` is in order."""
     kind, new_begin_s, new_end_s = new
-    if new_end_s <= new_begin_s or not stretches:
-        return
     first = max(0, bisect_right(stretches, new_begin_s, key=lambda item: item[1]) - 1)
     last = bisect_left(stretches, new_end_s, key=lambda item: item[1])
     changed: list[list[Any]] = []

@@ -9,6 +9,7 @@ attempts, and nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -81,10 +82,9 @@ def timeline(events: Sequence[JournalEvent]) -> tuple[Moment, ...]:
     """
     clock = Clock()
     placed = [clock.place(event) for event in sorted(events, key=number_of)]
-    until, found = float("inf"), []
-    for index in range(len(placed) - 1, -1, -1):
-        moment = placed[index]
-        found.append(moment if moment.at_s <= until else replace(moment, at_s=until))
-        if index and placed[index - 1].attempt != moment.attempt:
-            until = min(until, moment.at_s)
+    until, found = math.inf, []
+    for moment in reversed(placed):
+        # Within an attempt time doesn't run backwards, so that only a take-over takes any back
+        until = min(until, moment.at_s)
+        found.append(moment if moment.at_s == until else replace(moment, at_s=until))
     return tuple(reversed(found))

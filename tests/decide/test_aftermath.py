@@ -11,8 +11,10 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.aftermath import Going, LeftBehind
-from orchestrator.decide.budgets import Budgets, from_journal
+from orchestrator.decide.budgets import Budgets, Entry, from_journal
+from orchestrator.decide.causes import Cause
 from orchestrator.decide.driver_restarts import MOST_DEATHS, Death
+from orchestrator.decide.recovery import Streak
 from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse, parse_all
 from tests.simulation.world import policy
@@ -302,6 +304,69 @@ def test_driver_that_died_without_anybody_left_is_no_incident_that_is_over() -> 
     assert not notes(actions, "incident")
     assert run.incident is not None
     assert (run.incident.kind, run.incident.highest) == ("driver", 153)
+
+
+@pytest.mark.parametrize(
+    ("death", "how"),
+    [
+        (None, "the driver died; how isn't known"),
+        (Death(-9, 2), "the driver died (killed by SIGKILL)"),
+    ],
+)
+def test_member_that_died_with_its_driver_is_told_with_where_it_was_and_of_what(
+    death: Death | None, how: str
+) -> None:
+    left = folded(Going, parse_all(JOURNAL)).left_behind(NOW, death)
+    living = [report("w0001", 0, 140), report("w0003", None, None)]
+    rules = policy(count=2, standby=1)
+    run, actions = machine.adopt(rules, living, 110, Budgets(5), 1, 4, 50.0, left=left)
+    (lost,) = notes(actions, "worker_lost")
+    gone = {"worker": "w0002", "rank": 1, "node": "n2", "pid": 12, "cause": "died"}
+    why = {"reason": "it was gone when this driver came", "phase": "no driver"}
+    assert {name: lost.get(name) for name in (*gone, *why)} == {**gone, **why}
+    incident = run.incident
+    assert incident is not None
+    assert (incident.worker, incident.node, incident.rank) == ("w0002", "n2", 1)
+    assert incident.detail == f"it was gone when this driver came: {how} as well"
+    assert run.highest == incident.highest == 153
+    assert run.budgets.entries == (Entry(Cause.DIED, "n2", 50.0),)
+    assert run.streak == Streak(), "no step killed it"
+    (gathering,) = notes(actions, "gathering")
+    assert gathering["reason"] == "the driver died, and so did a part of the group"
+
+
+@pytest.mark.parametrize("node", ["n2", None])
+def test_disturbance_that_the_dead_driver_had_seen_is_told_as_it_saw_it(node: str | None) -> None:
+    seen = {"event": "worker_lost", "at": 991.0, "worker": "w0002", "rank": 1, "cause": "hung"}
+    left = told({**seen, "node": node, "reason": "silent for 30 s"})
+    living = [report("w0001", 0, 158), report("w0003", None, None)]
+    rules = policy(count=2, standby=1)
+    run, _ = machine.adopt(rules, living, 110, Budgets(5), 1, 4, 50.0, left=left)
+    assert run.incident is not None
+    assert (run.incident.node, run.incident.detail) == (node or "", "silent for 30 s")
+
+
+def test_record_of_a_driver_s_death_names_nobody_and_says_how_it_went_on() -> None:
+    left = folded(Going, parse_all(JOURNAL)).left_behind(NOW + 0.123456)
+    living = [report("w0001", 0, 158), report("w0002", 1, 158), report("w0003", None, None)]
+    _, actions = machine.adopt(policy(count=2), living, 110, Budgets(5), 1, 4, 50.0, left=left)
+    (over,) = notes(actions, "incident")
+    del over["event"]
+    assert over == {
+        "kind": "driver",
+        "rank": None,
+        "node": "",
+        "worker": "",
+        "detected_s": 10.1235,
+        "recovered_s": 10.1235,
+        "steps_redone": 0,
+        "action": "another driver has taken over, and the workers trained on",
+        "reason": "the driver died; how isn't known",
+        "generation": 1,
+        "step": 158,
+        "world_size_before": 2,
+        "world_size": 2,
+    }
 
 
 @pytest.mark.parametrize("text", ["", "died", "-9 1", "-9 one 20"])

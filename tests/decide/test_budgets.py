@@ -97,6 +97,21 @@ def test_backoff_grows_to_a_bound_and_starts_with_none(failures: int, worker: st
         assert delay_s == 0
 
 
+def test_backoff_doubles_from_the_second_failure_on_and_the_name_spreads_it() -> None:
+    workers = [f"w{number:04}" for number in range(200)]
+    for failures, about_s in ((2, 0.5), (3, 1.0), (5, 4.0), (8, 30.0), (1000, 30.0)):
+        delays = [backoff_s(failures, worker) / about_s for worker in workers]
+        assert 0.75 <= min(delays) < 0.77
+        assert 1.23 < max(delays) <= 1.25
+    assert max(backoff_s(1000, worker, 300.0) for worker in workers) > 300
+
+
+def test_budgets_losses_are_together_up_to_the_last_moment_of_it() -> None:
+    one = Budgets(5).spend(Cause.DIED, "n", 0.0)
+    assert one.spend(Cause.DIED, "n", TOGETHER_S).spent(TOGETHER_S) == 1
+    assert one.spend(Cause.DIED, "n", TOGETHER_S + 0.1).spent(TOGETHER_S + 0.1) == 2
+
+
 def test_budgets_late_losses_are_counted_as_early_ones_are() -> None:
     """What is no longer in the window is found by the difference of two times, not by their size."""
     budgets = Budgets(1)

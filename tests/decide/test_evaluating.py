@@ -21,6 +21,8 @@ from orchestrator.decide.evaluating import (
 )
 from orchestrator.errors import ConfigError
 
+ENDED = Over(True, "the run has ended, and each of its checkpoints was evaluated")
+
 
 @pytest.mark.parametrize(
     ("committed", "done", "ended", "silent_s", "step"),
@@ -30,9 +32,9 @@ from orchestrator.errors import ConfigError
         (("a", "b"), ("a",), False, 0.0, Take("b")),
         (("b",), ("a",), True, 500.0, Take("b")),
         (("a", "b"), ("a", "b"), False, 59.0, Wait()),
-        (("a",), ("a",), True, 0.0, Over(True, "")),
-        (("a",), ("a",), False, 60.0, Over(False, "")),
-        ((), (), True, 0.0, Over(True, "")),
+        (("a",), ("a",), True, 0.0, ENDED),
+        (("a",), ("a",), False, 60.0, Over(False, "nobody has trained for 60 s")),
+        ((), (), True, 0.0, ENDED),
     ],
 )
 def test_look_is_followed_by_a_step(
@@ -43,11 +45,7 @@ def test_look_is_followed_by_a_step(
     step: Take | Wait | Over,
 ) -> None:
     found = after_look(Seen(committed, ended, silent_s), done, 60.0)
-    if isinstance(step, Over):
-        assert isinstance(found, Over)
-        assert found.well is step.well
-    else:
-        assert found == step
+    assert found == step
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
@@ -92,14 +90,38 @@ def test_goal_names_a_tensor_and_a_direction() -> None:
     assert Goal.parse("loss:min") == Goal("loss:0", "min")
     assert Goal.parse("head/loss:1:max") == Goal("head/loss:1", "max")
     for wrong in ("loss", "loss:0", ":max", "loss:best"):
-        with pytest.raises(ConfigError, match="keep-best"):
+        with pytest.raises(ConfigError) as caught:
             Goal.parse(wrong)
+        assert caught.value.message == (
+            f"--keep-best {wrong!r} isn't of the form METRIC:max or METRIC:min"
+        )
+        assert caught.value.remedy == "Write --keep-best accuracy:max, or --keep-best loss:min"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "larger", "smaller"),
+    [
+        (2.0, 1.0, True, False),
+        (1.0, 2.0, False, True),
+        (1.0, 1.0, False, False),
+        (1.0, math.nan, True, True),
+        (math.nan, 1.0, False, False),
+        (math.nan, math.nan, False, False),
+    ],
+)
+def test_number_that_beats_another_beats_what_is_none_and_equals_beat_nobody(
+    one: float, other: float, larger: bool, smaller: bool
+) -> None:
+    assert Goal("l:0", "max").is_better(one, other) is larger
+    assert Goal("l:0", "min").is_better(one, other) is smaller
 
 
 def test_means_are_weighted_by_rows_where_all_are_known() -> None:
     assert averages([(4, {"l": 1.0}), (1, {"l": 6.0})]) == {"l": 2.0}
     assert averages([(4, {"l": 1.0}), (0, {"l": 6.0})]) == {"l": 3.5}
     assert averages([]) == {}
+    assert averages([(2, {"l": 1e17}), (2, {"l": 1.0}), (2, {"l": -1e17})]) == {"l": 2 / 6}
+    assert math.isnan(averages([(1, {"l": math.inf}), (1, {"l": -math.inf})])["l"])
     assert math.isnan(averages([(4, {"l": 1.0}), (4, {"l": math.nan})])["l"])
     assert averages([(4, {"l": 1.0}), (4, {"l": math.inf})])["l"] == math.inf
 

@@ -15,6 +15,7 @@ from orchestrator.decide.grant_policy import (
     ahead,
     ahead_s,
     next_end,
+    steps_within,
 )
 
 
@@ -60,3 +61,19 @@ def test_grants_of_many_members_are_no_more_than_a_driver_bears(
 ) -> None:
     renewed_s = ahead_s(workers, lacking=lacking) / 2
     assert workers / renewed_s <= MOST_PER_S
+
+
+def test_grant_reaches_as_many_positions_as_its_steps_lead_over_and_as_long_as_is_asked() -> None:
+    assert next_end(0, 0, 0.01, None, each=4) == 400
+    assert next_end(0, 0, 0.01, None, ahead_s=3.0) == 300
+    assert next_end(50, 0, 0.01, None) == 100, "half of it is left"
+    assert next_end(51, 0, 0.01, None) == 51
+    assert next_end(1, 0, 1.0 / 3.0, None) == 3, "one of three is no more than half"
+
+
+def test_steps_within_a_time_are_at_least_one_and_as_many_as_seconds_where_nothing_is_known() -> (
+    None
+):
+    assert steps_within(10.0, 0.25) == 40
+    assert steps_within(10.0, 60.0) == 1
+    assert steps_within(10.0, None) == 10

@@ -14,7 +14,9 @@ from orchestrator.decide.hang_bounds import (
     COMPUTING_S,
     SLOW_START_S,
     WORKING_S,
+    computing_bound_s,
     hang_bound_s,
+    may_go_on,
     silence_bound_s,
 )
 from orchestrator.decide.phases import Phase
@@ -232,3 +234,41 @@ def test_few_that_are_left_of_many_may_be_silent_as_long_as_the_many(training: D
     assert len(large.workers) < 10
     assert silence_bound_s(large) == 12.5
     assert hang_bound_s(large) == hang_bound_s(run) + pulse_s(1000) - pulse_s(2)
+
+
+@pytest.mark.parametrize("suspicions", [0, 3])
+def test_member_may_go_on_while_it_works_and_for_so_long(suspicions: int) -> None:
+    """Up to the last moment; the bound is looked at a little earlier by who looks at intervals."""
+    run = replace(Driver(count=1).training("w0001").run, suspicions=suspicions)
+    since_s, slack_s, idents = 100.0, 0.5, ["w0001"]
+
+    def may(worked_s: float, now_s: float) -> bool:
+        worker = replace(run.workers["w0001"], worked_s=worked_s)
+        working = replace(run, workers=Roster([worker]))
+        return may_go_on(working, idents, since_s, now_s, slack_s)
+
+    bound_s = computing_bound_s(run) - slack_s
+    assert may(0.0, since_s + bound_s)
+    assert not may(0.0, since_s + bound_s + 0.25)
+    assert may(since_s + 10.0, since_s + 10.0 + bound_s)
+    assert not may(since_s + 10.0, since_s + 10.0 + bound_s + 0.25)
+    longest_s = WORKING_S * 2**suspicions - slack_s
+    assert may(since_s + longest_s, since_s + longest_s)
+    assert not may(since_s + longest_s, since_s + longest_s + 0.25)
+    assert not may_go_on(run, [], since_s, since_s, slack_s)
+
+
+def test_bounds_of_a_step_that_was_taken_for_hung_double_and_a_first_one_is_slow() -> None:
+    run = replace(
+        Driver(count=1).training("w0001").run, stepped=True, step_time_s=0.01, longest_s=0.01
+    )
+    assert hang_bound_s(run, stepped=False) == max(run.policy.hang_floor_s, SLOW_START_S)
+    assert hang_bound_s(run) == hang_bound_s(run, stepped=True) < SLOW_START_S
+    assert computing_bound_s(replace(run, suspicions=2)) == 4 * COMPUTING_S
+
+
+def test_bounds_allow_for_as_many_workers_as_the_run_may_have() -> None:
+    run = Driver(count=1).run
+    sizes = replace(run.policy.sizes, largest=2000, standby=500)
+    large = replace(run, policy=replace(run.policy, sizes=sizes))
+    assert hang_bound_s(large) - hang_bound_s(run) == pytest.approx(pulse_s(2500) - pulse_s(1))

@@ -4,10 +4,13 @@ not?
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide import progress
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import (
     COPY_STILL_S,
@@ -16,6 +19,8 @@ from orchestrator.decide.progress import (
     SAVE_STILL_S,
     STAGE_STILL_S,
 )
+from orchestrator.decide.roster import Roster, Stage, Worker
+from orchestrator.decide.run import Run
 from tests.decide.situation import Driver
 
 
@@ -175,3 +180,66 @@ def test_request_to_end_now_is_followed_at_once() -> None:
     driver.tell(ev.StopAsked(ev.StopCause.REQUEST, 0.0))
     driver.tell(ev.Tick(), after_s=0.25)
     assert driver.run.phase is Phase.ENDED
+
+
+def at(ident: str, doing: ev.Doing, moved_s: float, **known: object) -> Worker:
+    worker = Worker(ident, Stage.MEMBER, 0.0, 0.0, node="n1", doing=doing, moved_s=moved_s)
+    return replace(worker, **known)  # type: ignore[arg-type]
+
+
+def run_of(*workers: Worker, since_s: float = 0.0) -> Run:
+    members = tuple(worker.ident for worker in workers if worker.rank is not None)
+    return replace(Driver(count=2).run, workers=Roster(workers), members=members, since_s=since_s)
+
+
+@pytest.mark.parametrize("doing", list(progress.STILL_S))
+def test_worker_that_moves_state_is_at_it_up_to_the_last_moment_that_it_may_move_nothing(
+    doing: ev.Doing,
+) -> None:
+    still_s = progress.STILL_S[doing]
+    assert progress.is_moving(at("a", doing, 100.0), {}, 100.0 + still_s)
+    assert not progress.is_moving(at("a", doing, 100.0), {}, 100.1 + still_s)
+    # Another one's fetch, on the same node, moves nobody but those that wait for it
+    waits = progress.is_moving(at("a", doing, 100.0), {"n1": 150.0}, 100.1 + still_s)
+    assert waits is (doing is ev.Doing.STAGING)
+
+
+BOUND_S = 10.0
+
+
+@pytest.mark.parametrize(
+    ("worker", "since_s", "now_s", "late"),
+    [
+        (at("a", ev.Doing.STEP, 0.0), 100.0, 110.0, False),
+        (at("a", ev.Doing.STEP, 0.0), 100.0, 110.1, True),
+        (at("a", ev.Doing.STEP, 105.0), 100.0, 110.1, True),
+        (at("a", ev.Doing.STEP, 105.0), 0.0, 10.5, True),
+        # It comes out of its session only then
+        (at("a", ev.Doing.JOINING, 105.0), 100.0, 115.0, False),
+        (at("a", ev.Doing.JOINING, 105.0), 100.0, 115.1, True),
+        (at("a", ev.Doing.STAGING, 105.0), 100.0, 120.0, False),
+        (at("a", ev.Doing.STEP, 0.0, held=True), 100.0, 120.0, False),
+    ],
+)
+def test_member_is_late_to_stop_so_long_after_it_was_told_or_had_joined(
+    worker: Worker, since_s: float, now_s: float, late: bool
+) -> None:
+    worker = replace(worker, rank=1)
+    stopped = at("0", ev.Doing.IDLE, 0.0, rank=0, held=True)
+    run = run_of(stopped, worker, since_s=since_s)
+    assert progress.slow_to_hold(run, now_s, BOUND_S) == (["a"] if late else [])
+
+
+def test_member_that_waits_for_a_state_is_late_so_long_after_anybody_of_the_group_moved() -> None:
+    size = int(PASS_BYTES_PER_S * 100)
+    waits = at("a", ev.Doing.IDLE, 20.0, rank=0)
+    gives = at("b", ev.Doing.IDLE, 50.0, rank=1, joined=True, size_bytes=size)
+    apart = at("c", ev.Doing.IDLE, 90.0, stage=Stage.WARM)
+    run = run_of(waits, gives, apart, since_s=10.0)
+    last_s = 50.0 + JOIN_STILL_S + 100.0
+    assert progress.slow_to_join(run, last_s) == []
+    assert progress.slow_to_join(run, last_s + 0.1) == ["a"]
+
+
+def test_nobody_is_late_where_nobody_is() -> None:
+    assert progress.slow_to_join(run_of(), 1e6) == []

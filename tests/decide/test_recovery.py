@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.budgets import Budgets, Entry
 from orchestrator.decide.events import Cause
 from orchestrator.decide.recovery import GiveUp, GoOn, Streak, after_loss, donor
-from orchestrator.decide.room import Demand, describe, fitting
+from orchestrator.decide.room import (
+    MANY,
+    OVERBOOKED,
+    Demand,
+    cpus_of_local_ray,
+    crowded,
+    describe,
+    fitting,
+)
 from orchestrator.decide.scaling import (
     Sizes,
     group_size,
@@ -59,6 +67,41 @@ def test_same_loss_at_other_places_is_none_where_the_counter_stands_still() -> N
             Cause.ERROR, "x", "n", (7, step), True, verdict.budgets, verdict.streak, float(step)
         )
         assert isinstance(verdict, GoOn)
+
+
+def test_other_error_at_the_same_step_is_no_crash_loop() -> None:
+    first = after_loss(Cause.ERROR, "x", "n", (7, 0), True, Budgets(100), Streak(), 0.0)
+    assert first.streak == Streak("error:x", (7, 0), 1)
+    other = after_loss(Cause.ERROR, "y", "n", (7, 0), True, first.budgets, first.streak, 1.0)
+    assert other == GoOn(other.budgets, Streak("error:y", (7, 0), 1))
+
+
+@pytest.mark.parametrize(
+    ("cause", "detail", "times", "begun", "reason"),
+    [
+        (Cause.ERROR, "x", 2, True, "crash loop: x, 2 times in a row at step 7"),
+        (Cause.ERROR, "x", 3, False, "crash loop: x, 3 times in a row before training"),
+        (Cause.HUNG, "", 4, True, "crash loop: a worker hung, 4 times in a row at step 7"),
+    ],
+)
+def test_crash_loop_is_told_with_what_how_often_and_where(
+    cause: Cause, detail: str, times: int, begun: bool, reason: str
+) -> None:
+    verdict = lose(cause, detail, times, begun=begun)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == reason
+    # Before training no step can be at fault, wherever the others are
+    place = (7, 0) if begun else Streak().place
+    assert verdict.streak == Streak(f"{cause.value}:{detail}", place, times)
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_loss_of_a_node_is_paid_for_there_and_leaves_the_streak_as_it_is(limit: int) -> None:
+    streak = Streak("error:x", (7, 0), 1)
+    verdict = after_loss(Cause.NODE, "gone", "n7", (7, 0), True, Budgets(limit), streak, 3.0)
+    assert isinstance(verdict, GiveUp) is (limit == 0)
+    assert verdict.budgets == Budgets(limit, (Entry(Cause.NODE, "n7", 3.0),))
+    assert verdict.streak == streak
 
 
 def test_exhausted_budget_gives_up_with_the_numbers() -> None:
@@ -157,6 +200,9 @@ def test_missing_workers_are_counted(alive: int, lacking: int) -> None:
 def test_growth_fills_the_room_up_to_the_largest() -> None:
     assert growth(ELASTIC, 5, 10) == 2
     assert growth(ELASTIC, 5, 1) == 1
+    assert growth(ELASTIC, 5, 0) == 0
+    assert growth(ELASTIC, 8, 10) == 0
+    assert growth(Sizes(4, 2, 6, 1, on_resize="wait"), 5, 10) == 0
     assert growth(Sizes(4, 2, 6, 1, on_loss="shrink"), 5, 10) == 0
 
 
@@ -185,8 +231,23 @@ def test_room_counts_whole_workers_per_node() -> None:
     assert fitting(nodes, Demand(1.0, gpus=0.5)) == 2
     assert fitting(nodes, Demand(0.5)) == 11
     assert fitting([], Demand(1.0)) == 0
-    assert "1.5 CPUs" in describe(nodes)
+    assert fitting([{"memory": 7.0, "CPU": 9.0}], Demand(1.0, memory_bytes=2)) == 3
+    assert fitting([{"CPU": 9.0}], Demand(0.0)) == MANY
+    assert describe(nodes) == "node 1: 4 CPUs, 1 GPUs; node 2: 1.5 CPUs, 0 GPUs"
+    assert describe([{}]) == "node 1: 0 CPUs, 0 GPUs"
     assert describe([]) == "no node is alive"
+
+
+def test_ray_of_this_machine_counts_with_as_many_cpus_as_the_workers_ask_for() -> None:
+    assert cpus_of_local_ray(3, 0.5, 1) == 2
+    assert cpus_of_local_ray(3, 0.5, 8) == 8
+
+
+def test_machine_is_crowded_by_more_than_a_few_workers_for_each_cpu() -> None:
+    assert not crowded(8 * OVERBOOKED, 0.5, 4)
+    assert crowded(8 * OVERBOOKED + 1, 0.5, 4)
+    assert not crowded(2 * OVERBOOKED, 1.0, 1), "two are counted at least"
+    assert crowded(2 * OVERBOOKED + 1, 1.0, 1)
 
 
 @pytest.mark.parametrize(

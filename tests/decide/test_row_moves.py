@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.decide.row_moves import moves
-from orchestrator.decide.spans import Share, held
+from orchestrator.decide.spans import RowSpan, Share, bounds, held
 
 SHARES = st.integers(1, 6).flatmap(lambda size: st.tuples(st.integers(0, size - 1), st.just(size)))
 HAVE = st.dictionaries(st.sampled_from("abcdefgh"), SHARES, max_size=6)
@@ -66,3 +67,23 @@ def test_givers_share_the_giving() -> None:
     both = moves({"a": (0, 1), "b": (0, 1)}, ["c", "d"], 1)
     assert both is not None
     assert {each.holder for taken in both for each in taken} == {"a", "b"}
+    assert Counter(each.holder for taken in both for each in taken) == {"a": 1, "b": 1}
+
+
+def test_each_gives_about_as_much_however_large_its_pieces_are() -> None:
+    """One has all rows and the other a third: what the first alone can give counts for it."""
+    found = moves({"a": (0, 1), "b": (1, 3)}, ["c", "d"], 1)
+    assert found is not None
+    given: Counter[str] = Counter()
+    for each in (each for taken in found for each in taken):
+        given[each.holder] += int((each.span.end - each.span.begin) * 6)
+    assert given == {"a": 4, "b": 2}
+    four = moves({"a": (0, 1), "b": (0, 1)}, ["c", "d", "e", "f"], 1)
+    assert four is not None
+    assert Counter(each.holder for taken in four for each in taken) == {"a": 2, "b": 2}
+
+
+def test_bounds_of_spans_are_also_those_of_all_rows() -> None:
+    third, half = Fraction(1, 3), Fraction(1, 2)
+    assert bounds([RowSpan(third, half)]) == [0, third, half, 1]
+    assert bounds([]) == [0, 1]

@@ -14,6 +14,7 @@ from orchestrator.decide.save_policy import (
     Verdict,
     differing,
     due_step,
+    ground_of,
     is_due,
     judge,
     too_many_failed,
@@ -51,6 +52,7 @@ SELDOM = replace(POLICY, save_steps=1000)
         (TIMED, LOG, 50, 59.0, False),
         (TIMED, LOG, 50, 60.0, True),
         (TIMED, LOG, 0, 60.0, True),
+        (TIMED, replace(LOG, last_s=30.0), 50, 89.0, False),
         (replace(SELDOM, save_every_s=60.0), LOG, 50, 61.0, True),
         (SELDOM, LOG, 50, 10**6, False),
         (SELDOM, replace(LOG, owed=True), 50, 0.0, True),
@@ -65,6 +67,37 @@ def test_save_comes_due_wherever_the_group_is(
     policy: SavePolicy, log: SaveLog, step: int, now_s: float, due: bool
 ) -> None:
     assert is_due(policy, log, step, now_s) is due
+
+
+LINKED = replace(LOG, ground=7, links=2)
+
+
+@pytest.mark.parametrize(
+    ("log", "last", "ground"),
+    [
+        (LINKED, False, 7),
+        (replace(LINKED, links=3), False, 7),
+        (replace(LINKED, links=4), False, 0),  # it stands on as many as it may already
+        (replace(LINKED, failed=1), False, 7),
+        (replace(LINKED, failed=2), False, 0),  # it may be the ground that is bad
+        (replace(LINKED, links=0), False, 0),
+        (LINKED, True, 0),
+        (LOG, False, 0),
+    ],
+)
+def test_save_stands_on_the_one_before_it_while_that_is_good_and_short(
+    log: SaveLog, last: bool, ground: int
+) -> None:
+    assert ground_of(replace(POLICY, most_links=3), log, last=last) == ground
+    assert ground_of(POLICY, log, last=last) == 0, "where each is full"
+
+
+def test_state_is_committed_up_to_the_position_that_is_known_of_its_step() -> None:
+    log = replace(LOG, committed=6, committed_position=12)
+    assert log.holds(6, 12)
+    assert not log.holds(6, 13), "the counter stood still, and batches were consumed"
+    assert not log.holds(7, 12)
+    assert replace(log, committed_position=None).holds(6, 13)
 
 
 @given(st.integers(1, 50), st.integers(0, 500), st.integers(0, 500), st.integers(0, 100))

@@ -240,6 +240,7 @@ def test_parts_are_one_checkpoint_where_all_are_there_at_one_step() -> None:
     assert amiss({0: one, 1: two}, 2) == ""
     assert "rank 1" in amiss({0: one}, 2)
     assert "rank 0, 1" in amiss({}, 2)
+    assert amiss({1: two}, 5).endswith("rank 0, 2, 3"), "the first three are enough to look for"
     assert "steps 4, 5" in amiss({0: one, 1: later}, 2)
 
 
@@ -283,6 +284,22 @@ def test_block_of_one_number_is_not_taken_for_a_counter(
     (size,) = sizes_together(parts)[0].values()
     assert (size.single, size.uniform) == (False, uniform)
     assert size.rms == pytest.approx(rms)
+
+
+@pytest.mark.parametrize(("largest", "rms"), [(math.inf, math.inf), (2.0, 2.0)])
+def test_whole_of_blocks_is_as_large_as_the_largest_and_trained_as_they_are(
+    largest: float, rms: float
+) -> None:
+    blocks = [
+        Size(1.0, 1.0, trained=False, elements=0),
+        Size(largest, largest, trained=False, elements=3),
+    ]
+    parts = [
+        SavedPart(rank, 4, 4, 1, None, (), (), {"emb": block}) for rank, block in enumerate(blocks)
+    ]
+    whole = sizes_together(parts)[0]["emb"]
+    assert whole == Size(rms, largest, trained=False)
+    assert whole.elements == 3
 
 
 def test_rows_that_were_measured_by_another_number_of_ranks_are_compared_with_nothing() -> None:
