@@ -33,9 +33,10 @@ from orchestrator.store.run.run_record import (
 
 LOOK_EVERY_S = 0.5
 """Between two looks at the journal: as quick as a person notices."""
-SUCCESSOR_S = LONGEST_DELAY_S + QUICK_S
+SUCCESSOR_S = LONGEST_DELAY_S + 2 * QUICK_S
 """So long a dead driver's successor may need to take the lease: the supervisor's longest delay, and
-a start where that's slow.
+a start that takes twice what counts as slow. To wait longer costs little; who is told too early that
+a run is dead starts another.
 """
 Mode = Literal["save", "now"]
 
