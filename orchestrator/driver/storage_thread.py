@@ -238,7 +238,7 @@ class StorageThread:
         self._tell(ev.Committed(*told, changes=bool(manifest.chain)))
         if self._astray:
             return  # the next generation reads an older one, and has no other once it's recorded
-        retain(
+        done = retain(
             self._output,
             max_to_keep=self._config.max_to_keep,
             keep_every_hours=self._config.keep_every_hours,
@@ -246,6 +246,8 @@ class StorageThread:
             lease=self._lease,
             needed=self._holds.reasons,
         )
+        if done.deleted:
+            log.debug("checkpoints that needn't be kept are deleted: %s", ", ".join(done.deleted))
 
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
         self._doubtful = None
