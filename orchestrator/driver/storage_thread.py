@@ -170,11 +170,11 @@ class StorageThread:
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         self._doubtful = None  # a later save takes the place of an earlier one
-        manifest = (
-            None if written.reports else self._manifests.of(written, world_size, self._parent_label)
-        )
+        manifest: Manifest | None = None
         began_s = self._scheduler.monotonic()
         try:
+            if not written.reports:
+                manifest = self._manifests.of(written, world_size, self._parent_label)
             if not self._lease.is_fresh:
                 self._lease.heartbeat()  # nobody may have taken over since we were last heard of
             self._record()
@@ -258,7 +258,7 @@ class StorageThread:
             return
         self._turned = True
         source, files = found.source, found.files
-        self._parent = (0, 0)
+        self._parent, self._parent_label = (0, 0), None
         if found.own is not None:
             self._parent = found.own.generation_id.attempt, found.own.generation_id.generation
             self._parent_label = found.own.label
