@@ -84,7 +84,8 @@ class Bench:
             workers=Roster(Worker(who, Stage.STARTING, 0.0, 0.0, node="n") for who in ("w1", "w2")),
         )
         parts: Any = self
-        self.loop = Loop(self.run, parts, parts, parts, parts, 3, START, self.clocks)
+        run: Any = self.run
+        self.loop = Loop(run, parts, parts, parts, parts, 3, START, self.clocks)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """Every method of the fleet, the storage thread and the observer."""
@@ -163,7 +164,7 @@ def test_loop_ends_with_what_the_rules_call_the_end(bench: Bench) -> None:
 def test_loop_hands_each_action_to_whoever_does_it(bench: Bench) -> None:
     grant = act.Grant(2, ("w1",), 9, (), "w1", 0, None, None)
     form = act.Form(3, (), None, 6, 12)
-    fleet = {
+    fleet: dict[str, act.Action] = {
         "start": act.StartWorker("w3"),
         "end": act.EndWorker("w2", "died"),
         "await_end": act.AwaitEnd("w2"),
