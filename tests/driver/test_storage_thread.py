@@ -141,6 +141,10 @@ def test_storage_thread_makes_the_one_index_of_a_save_in_parts_and_commits_all(
     assert checked.index is not None
     assert checked.index.entries["emb"].shape == (6, 4)
     assert checked.index.entries["emb"].slices == 3
+    bench.storage_thread.commit(in_parts(bench, 6), 3)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 6, 12)
+    assert list_checkpoints(bench.output)[0].manifest().parent == found.label
 
 
 @pytest.mark.parametrize("what", ["report", "file"])
@@ -506,6 +510,28 @@ def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
     assert committed == [bench.lease] * 3, "by the holder each time"
 
 
+def test_storage_thread_makes_up_for_a_commit_that_the_store_was_away_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was sent, but all that it needs is there: no worker has to save again."""
+    bench.storage_thread.take_over(1, 3)
+    real, failures = bench.storage_thread._record, [StorageUnavailable("503")]
+
+    def sometimes() -> None:
+        if failures:
+            raise failures.pop()
+        real()
+
+    bench.storage_thread.find("to know that the queue has been worked off", {})
+    assert isinstance(bench.next(), ev.Found)
+    monkeypatch.setattr(bench.storage_thread, "_record", sometimes)
+    bench.storage_thread.commit(bench.written(5), 2)
+    assert bench.next() == ev.SaveFailed(1, 5, "503")
+    bench.storage_thread.flush()
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10)
+
+
 def test_storage_thread_of_a_driver_that_may_have_been_followed_leaves_a_commit_in_doubt(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -599,7 +625,8 @@ def test_driver_deletes_what_need_not_be_kept_and_nothing_that_is_read(
     assert read_pointer(bench.output) == "a0001-g0001/model.ckpt-7"
     (told,) = caplog.records
     assert told.levelno == logging.DEBUG, "it's no news, but who looks for a checkpoint finds it"
-    assert "deleted: a0001-g0001/model.ckpt-6" in told.getMessage()
+    gone = "checkpoints that needn't be kept are deleted: a0001-g0001/model.ckpt-6"
+    assert told.getMessage() == gone
 
 
 def test_storage_thread_asks_what_need_not_be_kept_as_the_holder_of_the_lease(
