@@ -270,6 +270,14 @@ def test_heart_that_beats_tells_nothing_and_writes_what_was_noted_before_each_be
     assert plays.waited_s == [lease.beat_every_s] * 3
     assert not told
     assert not caplog.records
+    plays.meanwhile = [
+        lambda fresh=fresh: setattr(lease, "is_fresh", fresh)  # type: ignore[misc]
+        for fresh in (True, False, False, True, True)
+    ]
+    heart._beat()
+    assert told == [Remark(Warned(reason=AWAY)), Remark(Warned(reason=BACK))], "once each"
+    told.clear()
+    calls[:] = ["flush", "beat"] * 2
     plays.meanwhile = [lambda: None, lambda: None, lambda: None]
     lease.fails = [StorageUnavailable("503"), LeaseLost("attempt 4 has it")]
     heart._beat()

@@ -213,6 +213,8 @@ def test_times_of_steps_are_told_now_and_then_and_at_the_end(bench: Bench) -> No
     assert words[:2] == [StepsTimed.WORD, RunEnded.WORD]
     bench.play((31.0, pulse(6)))
     assert not bench.named(StepsTimed.WORD), "nobody has taken one since"
+    bench.play((1.0, stepping(5)))
+    assert len(bench.named(StepsTimed.WORD)) == 1
 
 
 def test_progress_is_that_of_rank_0_in_the_present_generation_while_it_trains(
