@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.errors import StorageUnavailable
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run import journal as journal_module
-from orchestrator.store.run.journal import BUFFERED_EVENTS, Journal, read_journal
+from orchestrator.store.run.journal import BUFFERED_EVENTS, Journal, read_journal, read_journal_tail
 
 
 @pytest.fixture
@@ -161,3 +163,43 @@ def test_merged_parts_that_are_too_large_together_stay_apart(
     noted(journal, 3, 4)
     assert len(names(output)) == parts
     assert numbers(output) == [1, 2, 3, 4]
+
+
+def test_value_of_any_kind_is_written_as_text_at_least(output: Location) -> None:
+    values = {"path": PurePosixPath("a/b"), "none": None, "yes": True, "number": np.float32(0.5)}
+    Journal(output, 1).append({"event": "tick", **values}, durable=True)
+    (read,) = read_journal(output)
+    assert read == {
+        "attempt": 1,
+        "event": "tick",
+        "path": "a/b",
+        "none": None,
+        "yes": True,
+        "number": 0.5,
+    }
+
+
+def test_reader_of_the_end_reads_a_few_parts_at_a_time_until_it_has_enough(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted(Journal(output, 1), *range(10))
+    asked: list[int] = []
+    real = journal_module.read_parts  # type: ignore[attr-defined]
+
+    def counted(parts: Any, tell: Any) -> Any:
+        asked.append(len(parts))
+        return real(parts, tell)
+
+    def last(events: int) -> tuple[list[int], list[int]]:
+        asked.clear()
+        found = read_journal_tail(output, events)
+        return [event["number"] for event in found], list(asked)
+
+    monkeypatch.setattr(journal_module, "read_parts", counted)
+    assert last(4) == ([6, 7, 8, 9], [4])
+    assert last(5) == ([5, 6, 7, 8, 9], [4, 4])
+    assert last(100) == (list(range(10)), [4, 4, 2])
+    assert last(0) == ([], [])
+    asked.clear()
+    assert numbers(output) == list(range(10))
+    assert asked == [10]
