@@ -124,11 +124,8 @@ def test_file_is_on_the_disk_before_it_has_its_name_and_its_name_after_that(
     path = tmp_path / "a" / "file"
     local_files.write_atomically(path, b"one")
     local_files.write_atomically(path, b"three")
-    assert done == ["flush 3 bytes", "replace file", "flush directory"] + [
-        "flush 5 bytes",
-        "replace file",
-        "flush directory",
-    ]
+    assert done[:3] == ["flush 3 bytes", "replace file", "flush directory"]
+    assert done[3:] == ["flush 5 bytes", "replace file", "flush directory"]
     assert path.read_bytes() == b"three"
     done.clear()
     local_files.create_exclusively(path.with_name("other"), b"once")
