@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class Fs:
 
     protocol: Any = ("s3", "s3a")
     asynchronous = False
+    endpoint_url = ""
 
     def __init__(self, work: Callable[[], Any] = lambda: "the answer", async_impl: bool = False):
         self.work, self.async_impl = work, async_impl
@@ -79,6 +81,15 @@ def test_one_try_goes_through_the_loop_where_the_client_has_one(
     else:
         assert once(fs, 1.0, "ask", "x", detail=True) == "the answer"
         assert fs.asked == [(how, ("x",), {"detail": True})]
+
+
+def test_try_that_hangs_is_given_up_at_its_deadline() -> None:
+    class Hangs(Fs):
+        async def _ask(self, *given: Any, **options: Any) -> Any:
+            await asyncio.sleep(5.0)
+
+    with pytest.raises(TimeoutError):
+        once(Hangs(async_impl=True), 0.01, "ask")
 
 
 @contextmanager
@@ -240,6 +251,9 @@ def test_silence_at_the_first_contact_is_told_as_such_and_later_as_what_it_is(pa
         reset = Fs(raises(ConnectionResetError("n")), async_impl=True)
         with pytest.raises(StorageUnavailable, match="ConnectionResetError: n"):
             request(reset, path).answer("ask", small=True)
+        silent.endpoint_url = "http://127.0.0.1:1"
+        with pytest.raises(StorageUnavailable, match="no connection to 127.0.0.1:1"):
+            request(silent, path).answer("ask", small=True)
         contact.answered("s3", silent, path)
         with pytest.raises(StorageUnavailable, match="TimeoutError: n"):
             request(silent, path).answer("ask", small=True)
