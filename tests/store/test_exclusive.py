@@ -66,7 +66,7 @@ def test_object_that_stands_is_told_from_ones_own(monkeypatch: pytest.MonkeyPatc
 
 
 def test_empty_object_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="^create_once needs bytes: s3fs"):
+    with pytest.raises(ValueError, match=r"^create_once needs bytes: s3fs"):
         create_once(place(Store()).child("x"), b"")
 
 
