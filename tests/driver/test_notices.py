@@ -51,6 +51,11 @@ def told_of(event: JournalEvent) -> dict[str, Any]:
             "incident: died of rank 0 on node-b (SIGKILL); training didn't go on; "
             "loss 2 of 5 within an hour, 3 left",
         ),
+        (
+            replace(INCIDENT, kind="driver", rank=None, losses=5, losses_allowed=5),
+            "incident: driver on node-b (SIGKILL); training went on after 12.3 s, 3 steps redone; "
+            "restart 5 of 5 within an hour, 0 left",
+        ),
         (ENDED, "failed at step 89: no memory"),
         (replace(ENDED, step=None, reason=""), "failed"),
     ],

@@ -121,19 +121,22 @@ def test_workers_with_other_settings_are_refused_with_each_of_them_and_both_ways
             "until_step": 9,
             "input": "mine:batches",
             "orphan_timeout_s": 90,
+            "freeze": ["hidden"],
+            "seed": 3,
         }
     )
-    last = {**config.model_dump(mode="json"), "input": "yours:batches", "max_to_keep": 77}
+    last = {**config.model_dump(mode="json"), "seed": 4, "input": "yours:batches"}
+    last["max_to_keep"] = 77  # the driver's alone
     last["step_prefetch_of_old"] = "a setting of an earlier version"
     record = RunRecord(source="s", fingerprint="aa", name="m", started_step=0)
     with pytest.raises(ConfigError) as refused:
         refuse_others_workers(config, open_location("memory://b/more"), record, last)
     assert refused.value.message == (
         "workers of a driver that died still train memory://b/more with other settings: "
-        "input is 'mine:batches' here and 'yours:batches' there"
+        "input is 'mine:batches' here and 'yours:batches' there; seed is 3 here and 4 there"
     )
     assert refused.value.remedy == (
         "Give the same settings to go on with them, or end them with `tfresume stop`; without a driver they end by themselves "
         "within 90 s"
     )
-    assert refused.value.details == {"settings": ["input"]}
+    assert refused.value.details == {"settings": ["input", "seed"]}

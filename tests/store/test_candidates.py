@@ -125,6 +125,11 @@ def test_without_a_pointer_several_models_are_told_by_their_newest(directory: Lo
     assert gone.notes == ("the directory's checkpoint file names x-1, which isn't here",)
 
 
+def test_two_models_are_enough_not_to_know_which_is_meant(directory: Location) -> None:
+    ordered, choice = chosen(directory, "m-5", "n-3")
+    assert (ordered, choice.ambiguous) == ([], ("m-5", "n-3"))
+
+
 def test_pointer_says_which_model_is_meant_and_the_newest_of_it_is_tried_first(
     directory: Location,
 ) -> None:

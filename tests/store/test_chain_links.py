@@ -121,7 +121,7 @@ def test_save_stands_on_one_full_checkpoint_and_changes_over_it(
         for link in links
     )
     changed(output, THIRD, chain=run)
-    with pytest.raises(CorruptCheckpoint, match="it doesn't stand on one full checkpoint"):
+    with pytest.raises(CorruptCheckpoint, match=r": it doesn't stand on one full checkpoint\."):
         chain_of(saves(output)[THIRD], saves(output))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import CorruptCheckpoint, StorageUnavailable
-from orchestrator.store.checkpoints import verification
+from orchestrator.store.checkpoints import run_checkpoints, verification
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.run_checkpoints import (
     Checkpoint,
@@ -106,6 +106,17 @@ def test_manifest_that_was_copied_into_another_generation_is_refused(output: Loc
         item.manifest()
     assert refused.value.message == f"{copied.shown} belongs to a0001-g0001: it was copied"
     assert refused.value.remedy == "Use the checkpoint where it was saved"
+    copied.write_bytes(b"{")
+    with pytest.raises(CorruptCheckpoint, match=r"a0002-g0001/model\.ckpt-3\.manifest\.json isn't"):
+        item.manifest()
+
+
+def test_lineage_that_is_known_is_not_read_again(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = read_lineage(output)
+    monkeypatch.setattr(run_checkpoints, "read_lineage", lambda _: pytest.fail("it's known"))
+    assert [item.step for item in scan(output, lineage) if not item.fenced] == [4, 3, 2, 1]
 
 
 def test_of_checkpoints_of_one_step_the_later_position_is_newer(output: Location) -> None:
@@ -155,7 +166,8 @@ def test_newest_good_reads_every_byte_where_it_is_asked_to(
 
     monkeypatch.setattr(verification, "check", check)
     assert newest_good(output).checked == "checked"
-    assert asked == [False]
+    scan(output)[0].check()
+    assert asked == [False, False]
 
 
 def test_store_that_does_not_answer_is_not_taken_for_a_bad_checkpoint(
