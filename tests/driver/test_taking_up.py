@@ -245,7 +245,8 @@ def test_start_from_the_source_reads_it_as_the_plan_says(parts: Parts) -> None:
     goes_on = parts.continuation
     assert goes_on.files is not None
     assert goes_on.files.of_source
-    assert (goes_on.loading, goes_on.label) == ("as planned", None)
+    told: Any = goes_on.loading
+    assert (told, goes_on.label) == ("as planned", None)
     assert goes_on.proof == EQUAL, "the one that stands in the record"
 
 

@@ -165,7 +165,8 @@ def test_newest_good_reads_every_byte_where_it_is_asked_to(
         return "checked"
 
     monkeypatch.setattr(verification, "check", check)
-    assert newest_good(output).checked == "checked"
+    checked: object = newest_good(output).checked
+    assert checked == "checked"
     scan(output)[0].check()
     assert asked == [False, False]
 
