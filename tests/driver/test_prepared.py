@@ -58,8 +58,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 def test_start_is_made_of_all_that_it_needs(looks: Looks) -> None:
     looks.counted = start(step=6)
-    ready: Any = prepared(CONFIG, OUTPUT, RECORD)
-    assert type(ready) is Ready
+    found = prepared(CONFIG, OUTPUT, RECORD)
+    assert isinstance(found, Ready)
+    ready: Any = found
     assert (ready.start, ready.policy, ready.slots) == (looks.counted, "policy", looks.slots)
     assert ready.plan.graph == "a new graph"
     assert looks.asked == {
