@@ -157,6 +157,8 @@ def test_pointer_to_what_is_not_there_is_told_where_only_one_model_is(directory:
 def test_five_other_models_are_all_named(directory: Location) -> None:
     _, choice = chosen(directory, "m-5", *(f"x{number}-1" for number in range(5)), pointed="m-5")
     assert "(x0-1, x1-1, x2-1, x3-1, x4-1);" in choice.notes[0]
+    _, choice = chosen(directory, "x5-1", pointed="m-5")
+    assert "(x0-1, x1-1, x2-1, x3-1, x4-1 and 1 more);" in choice.notes[0]
 
 
 def test_names_without_a_step_are_ordered_too(directory: Location) -> None:
