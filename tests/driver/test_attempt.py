@@ -20,6 +20,7 @@ from orchestrator.driver.past import Past
 from orchestrator.driver.save_manifests import Saved
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import Loading
+from orchestrator.journal.folding import frozen
 from orchestrator.journal.run_events import OUTER_ATTEMPT, AttemptBegan, RunEnded, Warned
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.run_record import Proved, RunRecord
@@ -166,8 +167,10 @@ def test_attempt_hands_each_part_what_it_needs_and_takes_the_lease_over(bench: B
     )
     assert made._loop.checkpoint_label == "a0001-g0001/m-5"
     assert bench.observed["past"] is claim.past.counted
+    before = frozen(claim.past.account)
     bench.observed["added"].event(Warned(reason="told").stamped(1.0, 3, 0.0).record())
     assert made._result(DONE).warnings == ("told",)
+    assert frozen(claim.past.account) != before, "goodput counts from it"
 
 
 def test_attempt_says_at_its_beginning_what_it_is_about_and_hides_what_is_secret(

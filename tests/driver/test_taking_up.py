@@ -320,7 +320,9 @@ def test_living_workers_are_gone_on_with_as_they_are(parts: Parts) -> None:
     ]
     ((*_, setup, _, loads, _),) = parts.of("Fleet")
     assert (setup(), loads) == (found.setup, True)
-    assert parts.of("Attempt")[0][1] == "adopt's run"
+    assert parts.of("living_workers") == [(SPACE,)]
+    fleet = parts.answers["Fleet"]
+    assert parts.of("Attempt") == [(parts.claim, "adopt's run", fleet, OBSERVERS, INBOX)]
     assert parts.of("play") == [(("adopt's action",),)]
     assert parts.continuation == Continuation(
         record=RECORD,
@@ -348,9 +350,13 @@ def test_workers_that_know_no_step_go_on_from_the_runs_first(parts: Parts) -> No
     parts.past.newest_label = "a0001-g0001/m-8.changed"
     found = parts.answers["take_over"] = living(reports=(SimpleNamespace(step=None),))
     found.setup.options.exchange = "nccl"
+    parts.answers["read_run_record"] = RECORD.model_copy(update={"proof": EQUAL})
+    steps = {"source": "s", "output": OUTPUT.url, "steps": 20}
+    parts.claim.config = parse_config(steps)
     found.setup.graph.tables = ("emb",)
     begun(parts, ready())
-    assert parts.continuation.start_step == 2
+    assert (parts.continuation.start_step, parts.continuation.until) == (2, 22)
+    assert parts.continuation.proof == EQUAL
     assert parts.continuation.batches_per_step is None
     assert parts.of("policy_of")[0][-1] is None
     assert parts.of("machine.adopt")[0][-1] == ("changes", True)
