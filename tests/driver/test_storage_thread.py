@@ -279,7 +279,7 @@ def test_save_whose_manifest_cannot_be_made_counts_as_failed(bench: Bench) -> No
 
 
 def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
@@ -287,6 +287,10 @@ def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
     monkeypatch.setattr(restorable, "newest_state", broken)
     bench.storage_thread.find("nobody has the state", {})
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
+    (told,) = caplog.records
+    assert told.getMessage() == "an error of our own at the output"
+    assert told.exc_info is not None, "with its traceback"
+    assert told.exc_info[0] is KeyError
 
 
 def test_storage_thread_whose_lease_is_lost_says_so_and_commits_nothing(
