@@ -40,6 +40,7 @@ def test_outcome_has_one_word_and_one_exit_code(
 def test_checkpoint_is_told_as_a_url_that_works_from_anywhere(output: str) -> None:
     assert label_url(output, "a0001-g0001/m-5") == "gs://b/more/a0001-g0001/m-5"
     assert label_url(output, None) is None
+    assert label_url("gs://b/X/", "m-5") == "gs://b/X/m-5"
 
 
 def test_run_that_had_ended_before_says_where_it_stands() -> None:
