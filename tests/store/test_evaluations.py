@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, OutputError
 from orchestrator.store.checkpoints import retention
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import deletion_note, is_taken, prune, retain
@@ -164,6 +164,26 @@ def test_infinite_best_comes_back_and_a_damaged_record_stops_no_retention(
     assert own.best() is None
     assert "best.json is damaged" in caplog.text
     assert kept(output, Holds(output)) == [300]
+
+
+def test_damaged_word_of_what_is_read_stops_deletions_only_while_its_reader_lives(
+    output: Location,
+) -> None:
+    """That of a dead one stopped them for good: the disk filled up with checkpoints."""
+    run_of(output, 100, 200, 300)
+    own, clock = Evaluations(output, "eval"), FakeClock()
+    acquire(own.place, lease_s=30.0)
+    strange(own)
+    own.place.child("holding.json").write_bytes(b"{")
+    holds = Holds(output, clock.now)
+    with pytest.raises(OutputError, match=r"holding\.json is damaged"):
+        kept(output, holds)
+    clock.wait(29.0)
+    with pytest.raises(OutputError):
+        holds.reasons()
+    assert [item.step for item in list_checkpoints(output)] == [300, 200, 100]
+    clock.wait(2.0)
+    assert kept(output, holds) == [300]
 
 
 def test_reader_that_comes_between_note_and_deletion_keeps_its_checkpoint(
