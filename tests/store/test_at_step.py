@@ -105,6 +105,7 @@ def test_refusal_of_a_step_tells_the_newest_dozen_of_those_that_are_there(tmp_pa
 def test_directory_is_a_runs_own_by_what_only_a_run_makes(tmp_path: Path) -> None:
     put(tmp_path, "m-5")
     (tmp_path / "_tfresume").write_bytes(b"a file of that name is no run's")
+    (tmp_path / "events").mkdir()
     assert at_step(str(tmp_path), 5).endswith("/m-5")
     (tmp_path / "a0001-g0001").mkdir()
     assert refused(tmp_path, 5).message.endswith("it is no directory with checkpoints")

@@ -108,3 +108,18 @@ def test_command_line_prints_no_librarys_traceback() -> None:
     assert quiet.stderr == ""
     assert "Traceback" in loud.stderr
     assert "geheim123" not in loud.stderr
+
+
+def test_answers_count_for_the_bucket_of_one_client() -> None:
+    """Another account, or another address, of a bucket of that name may still be silent."""
+    mine, other = Store("counts-mine", 0), Store("counts-other", 0)
+    contact.answered("fake", mine, "/bucket/x")
+    contact.answered("fake", mine, "bucket")
+    assert contact.answers("fake", mine, "bucket/y/z") == 2
+    assert contact.has_answered("fake", mine, "bucket")
+    for protocol, fs, path in (
+        ("fake", other, "bucket"),
+        ("fake", mine, "b"),
+        ("s3", mine, "bucket"),
+    ):
+        assert not contact.has_answered(protocol, fs, path)

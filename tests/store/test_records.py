@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator.errors import OutputError
-from orchestrator.store.objects.layout import checkpoint_name, position_in
+from orchestrator.store.objects.layout import checkpoint_name, position_in, shard_of
 from orchestrator.store.objects.listing_entries import ListingEntry, understood
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.records import encode, read_record
@@ -61,6 +61,8 @@ def test_name_of_a_further_checkpoint_of_one_step_tells_its_position() -> None:
     further = checkpoint_name("m", 5, 96)
     assert further == "m.at96-5"
     assert position_in(further) == position_in(f"{further}.changed") == 96
+    assert shard_of("m-5.data-00003-of-00008") == 3
+    assert shard_of("m-5.index") is None
     assert position_in("m-5") == position_in("m-5.changed") == 0
 
 
@@ -75,6 +77,8 @@ WHEN = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
         ({"LastModified": WHEN, "ETag": '"e"'}, WHEN.timestamp(), '"e"'),
         ({"updated": "2024-05-01T12:00:00Z", "etag": "g"}, WHEN.timestamp(), "g"),
         ({"created": WHEN, "generation": 12}, WHEN.timestamp(), "12"),
+        ({"updated": "2024-05-01T12:00:00.500Z"}, WHEN.timestamp() + 0.5, ""),
+        ({"updated": "2024-05-01T14:00:00+02:00"}, WHEN.timestamp(), ""),
         ({"updated": "yesterday"}, None, ""),
         ({"updated": ""}, None, ""),
         ({}, None, ""),
@@ -86,5 +90,6 @@ def test_entry_of_a_listing_is_understood_in_its_stores_own_words(
 ) -> None:
     file = understood({"name": "b/run/m-5.index", "size": 12, "type": "file", **entry})
     assert file == ListingEntry("m-5.index", 12, False, modified, tag)
+    assert understood({"name": "b/X/", **entry}).name == "X"
     directory = understood({"name": "b/run/", "type": "directory", "size": None, **entry})
     assert directory == ListingEntry("run", 0, True, modified, tag)
