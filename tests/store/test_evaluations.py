@@ -162,7 +162,9 @@ def test_infinite_best_comes_back_and_a_damaged_record_stops_no_retention(
     file = Path(own.place.child("best.json").path)
     file.write_text(json.dumps(best.model_dump() | {"value": None}))
     assert own.best() is None
-    assert "best.json is damaged" in caplog.text
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith(f"{file} is damaged: value: ")
+    assert told.endswith(": it's taken as if no best one had been chosen")
     assert kept(output, Holds(output)) == [300]
 
 
@@ -238,3 +240,36 @@ def test_name_that_is_no_directorys_is_refused(output: Location) -> None:
     for name in ("", "../run", "a/b", ".hidden"):
         with pytest.raises(ConfigError, match="can't be called"):
             Evaluations(output, name)
+
+
+def test_evaluation_is_written_anew_in_its_own_file(output: Location) -> None:
+    own = Evaluations(output, "eval")
+    first = Evaluation(
+        label="a0001-g0001/m-5",
+        step=5,
+        metrics={"auc": 0.5},
+        rows=1,
+        batches=1,
+        seconds=1.0,
+        at=0.0,
+    )
+    own.add(first)
+    more = first.model_copy(update={"metrics": {"auc": 0.5, "loss": 0.25}})
+    own.add(more)
+    assert own.results() == {first.label: first}, "what is there stays"
+    own.replace(more)
+    assert own.results() == {first.label: more}
+    (file,) = own.place.child("results").list()
+    assert file.name == "a0001-g0001.m-5.json"
+
+
+def test_reason_of_a_hold_names_who_evaluates(output: Location) -> None:
+    own = Evaluations(output, "eval")
+    acquire(own.place)
+    assert own.held() == ""
+    assert Holds(output).reasons() == {}
+    own.hold("a0001-g0001/m-5")
+    assert Holds(output).reasons() == {"a0001-g0001/m-5": "eval is evaluating it"}
+    with pytest.raises(ConfigError) as refused:
+        Evaluations(output, "../eval")
+    assert refused.value.remedy == "Use letters, digits, dots, dashes and underscores"
