@@ -77,6 +77,11 @@ def test_output_with_a_variable_in_it_makes_no_directory(
             "Write GS://BUCKET/PATH; a shell variable in it may have been empty",
         ),
         (
+            "gs:///x://y",
+            "gs:///x://y names no bucket",
+            "Write gs://BUCKET/PATH; a shell variable in it may have been empty",
+        ),
+        (
             "~nobody_of_this_name/x",
             "~nobody_of_this_name/x: this machine knows no such user",
             "Write the whole path, or ./~nobody_of_this_name/x for that very name",
