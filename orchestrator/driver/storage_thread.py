@@ -170,11 +170,11 @@ class StorageThread:
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         self._doubtful = None  # a later save takes the place of an earlier one
-        manifest = (
-            None if written.reports else self._manifests.of(written, world_size, self._parent_label)
-        )
+        manifest: Manifest | None = None
         began_s = self._scheduler.monotonic()
         try:
+            if not written.reports:
+                manifest = self._manifests.of(written, world_size, self._parent_label)
             if not self._lease.is_fresh:
                 self._lease.heartbeat()  # nobody may have taken over since we were last heard of
             self._record()
@@ -238,7 +238,7 @@ class StorageThread:
         self._tell(ev.Committed(*told, changes=bool(manifest.chain)))
         if self._astray:
             return  # the next generation reads an older one, and has no other once it's recorded
-        retain(
+        done = retain(
             self._output,
             max_to_keep=self._config.max_to_keep,
             keep_every_hours=self._config.keep_every_hours,
@@ -246,6 +246,8 @@ class StorageThread:
             lease=self._lease,
             needed=self._holds.reasons,
         )
+        if done.deleted:
+            log.debug("checkpoints that needn't be kept are deleted: %s", ", ".join(done.deleted))
 
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
         self._doubtful = None
@@ -256,7 +258,7 @@ class StorageThread:
             return
         self._turned = True
         source, files = found.source, found.files
-        self._parent = (0, 0)
+        self._parent, self._parent_label = (0, 0), None
         if found.own is not None:
             self._parent = found.own.generation_id.attempt, found.own.generation_id.generation
             self._parent_label = found.own.label

@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +18,19 @@ from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S
 from orchestrator.driver.inbox import Remark
 from orchestrator.driver.save_manifests import Saved
 from orchestrator.driver.storage_thread import StorageThread
+from orchestrator.errors import LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import Lease, acquire
-from orchestrator.store.run.run_record import answer_stop_request, read_stop_requests, request_stop
+from orchestrator.store.run.run_record import (
+    StopRequest,
+    answer_stop_request,
+    read_stop_requests,
+    request_stop,
+)
 from orchestrator.store.transfer.upload import upload
+from orchestrator.workers.scheduling import Threads
 
 LEASE_S = 0.6
 """Short, so that it beats often. How old a beat is, the lease judges by a clock that stands
@@ -208,3 +216,137 @@ def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_tak
     told = [successor.told.get() for _ in range(successor.told.qsize())]
     assert [message for message in told if isinstance(message, ev.StopAsked)] == []
     assert read_stop_requests(successor.output) == ()
+
+
+class Played(Threads):
+    """Threads that are never started; a flag that plays what happens during each wait for it."""
+
+    def __init__(self, *meanwhile: Callable[[], None]) -> None:
+        self.meanwhile, self.waited_s = list(meanwhile), list[float]()
+
+    def start(self, work: Callable[[], None], name: str) -> Any:
+        return SimpleNamespace(join=lambda timeout_s: None)
+
+    def flag(self) -> Any:
+        return self
+
+    def set(self) -> None:
+        """Nobody waits any more."""
+
+    def wait(self, timeout_s: float) -> bool:
+        self.waited_s.append(timeout_s)
+        if not self.meanwhile:
+            return True
+        self.meanwhile.pop(0)()
+        return False
+
+
+class HeldLease:
+    """A lease whose next beats end as a test says."""
+
+    attempt, beat_every_s, is_fresh = 3, 7.0, True
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls, self.fails = calls, list[OrchestratorError | None]()
+
+    def heartbeat(self) -> None:
+        self.calls.append("beat")
+        if self.fails and (error := self.fails.pop(0)) is not None:
+            raise error
+
+
+def test_heart_that_beats_tells_nothing_and_writes_what_was_noted_before_each_beat(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+    told: list[Any] = []
+    lease: Any = HeldLease(calls)
+    storage: Any = SimpleNamespace(flush=lambda: calls.append("flush"))
+    output = open_location(str(tmp_path))
+    plays = Played(lambda: None, lambda: None)
+    heart = Heartbeat(output, lease, storage, told.append, plays)
+    heart._beat()
+    assert calls == ["flush", "beat"] * 2
+    assert plays.waited_s == [lease.beat_every_s] * 3
+    assert not told
+    assert not caplog.records
+    plays.meanwhile = [
+        lambda fresh=fresh: setattr(lease, "is_fresh", fresh)  # type: ignore[misc]
+        for fresh in (True, False, False, True, True)
+    ]
+    heart._beat()
+    assert told == [Remark(Warned(reason=AWAY)), Remark(Warned(reason=BACK))], "once each"
+    told.clear()
+    calls[:] = ["flush", "beat"] * 2
+    plays.meanwhile = [lambda: None, lambda: None, lambda: None]
+    lease.fails = [StorageUnavailable("503"), LeaseLost("attempt 4 has it")]
+    heart._beat()
+    assert calls == ["flush", "beat"] * 4, "whoever has lost the lease beats no more"
+    assert [record.getMessage() for record in caplog.records] == ["heartbeat: 503"]
+    assert told == [ev.Fenced(LeaseLost("attempt 4 has it").as_dict())]
+
+
+def asked(**about: Any) -> StopRequest:
+    return StopRequest(**{"attempt": 3, "at": 0.0, **about})
+
+
+def test_heart_follows_what_concerns_it_and_tells_each_wish_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    lease: Any = HeldLease([])
+    answers: list[Any] = []
+
+    def read(_: Location) -> tuple[StopRequest, ...]:
+        answer = answers.pop(0)
+        if isinstance(answer, OrchestratorError):
+            raise answer
+        return tuple(answer)
+
+    def told_of(*given: Any) -> list[Any]:
+        told.clear()
+        answers[:] = given
+        plays.meanwhile = [lambda: None] * len(given)
+        heart._listen()
+        return list(told)
+
+    monkeypatch.setattr("orchestrator.driver.heartbeat.read_stop_requests", read)
+    plays = Played()
+    monkeypatch.setattr(plays, "unix", lambda: STOP_HOLDS_S + 5.0)
+    heart = Heartbeat(open_location(str(tmp_path)), lease, Any, told.append, plays)  # type: ignore[arg-type]
+    save = ev.StopAsked(ev.StopCause.REQUEST, STOP_GRACE_S)
+    now = ev.StopAsked(ev.StopCause.REQUEST, 0.0)
+
+    away = StorageUnavailable("503")
+    assert told_of((), away, (asked(),), away, (asked(),)) == [save]
+    assert heart.requests == (asked(request_id=heart.requests[0].request_id),)
+    assert told_of((asked(mode="now"), asked()), (asked(),)) == [now]
+    assert answers == [(asked(request_id=answers[0][0].request_id),)], "no more is read after it"
+    assert told_of((asked(),), (asked(mode="now"),)) == [save, now]
+    assert told_of((asked(attempt=0),)) == [save], "whoever holds the run"
+    assert told_of((asked(attempt=4),)) == [], "somebody who comes later"
+    assert told_of((asked(attempt=2, at=5.5),)) == [save], "it died before it could"
+    assert told_of((asked(attempt=2, at=5.0),)) == [], "too long ago"
+    assert told_of((asked(attempt=0, at=-1e9),), ()) == [save]
+    assert set(plays.waited_s) == {0.02}
+
+
+def test_heart_at_its_end_takes_away_what_it_was_asked_as_far_as_the_store_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken: list[str] = []
+
+    def answer(_: Location, request: StopRequest) -> None:
+        taken.append(request.request_id)
+        if len(taken) == 1:
+            raise StorageUnavailable("503")
+
+    monkeypatch.setattr("orchestrator.driver.heartbeat.answer_stop_request", answer)
+    lease: Any = HeldLease([])
+    heart = Heartbeat(open_location(str(tmp_path)), lease, Any, lambda _: None, Played())  # type: ignore[arg-type]
+    heart.requests = (asked(request_id="one"), asked(request_id="two"))
+    heart.close()
+    assert taken == ["one", "two"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a stop request stays in the output: 503"
+    ]

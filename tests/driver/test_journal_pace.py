@@ -36,3 +36,12 @@ def test_progress_after_an_incident_is_written_at_once() -> None:
     assert not pace.is_due(1000.2)
     pace.hurry()
     assert pace.is_due(1000.2)
+
+
+def test_interval_is_reckoned_from_the_first_progress_and_ends_when_it_is_over() -> None:
+    assert [every_s(trained_s) for trained_s in (0.0, 60.0, 120.0, 1e6)] == [0.25, 1.0, 2.0, 5.0]
+    pace = JournalPace()
+    assert pace.is_due(1000.0)
+    pace.written(1000.0)
+    assert not pace.is_due(1000.125)
+    assert pace.is_due(1000.25)

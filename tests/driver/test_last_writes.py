@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from orchestrator.driver import last_writes
 from orchestrator.driver.save_manifests import Saved
 from orchestrator.driver.storage_thread import StorageThread
+from orchestrator.errors import StorageUnavailable
 from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.lease import acquire, observe
+from orchestrator.workers.scheduling import Threads
 from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.patches import simulated
 from tests.driver_simulation.schedule import Process, SimScheduler
@@ -102,3 +106,44 @@ def test_driver_waits_for_its_last_writes_no_longer_than_it_says(
     assert took == [last_writes.LONGEST_S]
     assert "270 s more at most" in caplog.text
     assert last_writes.GIVEN_UP in caplog.text
+
+
+class Plays(Threads):
+    """A clock that moves by what is slept and by what a thread is waited for."""
+
+    def __init__(self) -> None:
+        self.now_s, self.waited_s = 5.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def join(self, timeout_s: float) -> None:
+        self.waited_s.append(timeout_s)
+        self.now_s += timeout_s
+
+
+def test_last_flush_is_tried_once_a_second_for_as_long_as_it_says() -> None:
+    plays, tries = Plays(), list[float]()
+
+    def flush() -> None:
+        tries.append(plays.now_s)
+        raise StorageUnavailable("503")
+
+    journal: Any = SimpleNamespace(flush=flush)
+    with pytest.raises(StorageUnavailable):
+        last_writes.flush(journal, plays)
+    assert tries == [5.0 + second for second in range(int(last_writes.STILL_S) + 1)]
+
+
+def test_slow_output_is_waited_for_up_to_the_very_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(last_writes, "LONGEST_S", 60.5)
+    plays = Plays()
+    last_writes.wait_for(plays, lambda: False, plays.monotonic, plays)
+    assert plays.waited_s == [30.0, 30.0, 0.5]
+    slow = [last_writes.SLOW % left_s for left_s in (30.5, 0.5)]
+    assert [record.getMessage() for record in caplog.records] == [*slow, last_writes.GIVEN_UP]

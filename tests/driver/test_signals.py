@@ -55,7 +55,9 @@ def test_door_that_is_open_lets_a_signal_end_at_once_what_hasnt_begun() -> None:
     with pytest.raises(Left) as left, signals_to(door.tell):
         signal.raise_signal(signal.SIGTERM)
     assert isinstance(left.value.told(), Preempted)
-    assert "before anything began" in str(left.value.told())
+    told = left.value.told()
+    assert str(told) == "ended by SIGTERM before anything began. The same command starts it"
+    assert str(left.value) == "SIGTERM"
 
 
 def test_door_tells_why_it_was_left_also_where_compiled_code_made_another_error_of_it() -> None:
@@ -85,6 +87,23 @@ def test_door_that_is_closed_keeps_the_wish_and_lets_go_once_there_is_nothing_to
         with pytest.raises(Left) as left:
             door.open()
     assert isinstance(left.value.told(), KeyboardInterrupt)
+
+
+def test_door_lets_out_who_asks_again_once_it_is_open_and_else_leaves_it_to_the_loop() -> None:
+    kept: list[Message] = []
+    door = Door(kept.append)
+    door.close()
+    forced = Interrupted()
+    door.tell(forced)
+    door.open()
+    with pytest.raises(Left) as left:
+        door.tell(StopAsked(StopCause.SIGTERM, 25.0))
+    assert left.value.cause is StopCause.SIGTERM
+    assert kept == [forced, StopAsked(StopCause.SIGTERM, 25.0)]
+    with door.after_the_end():
+        door.tell(forced)
+        pytest.fail("a second Ctrl-C leaves those who look on")
+    assert len(kept) == 3
 
 
 class Tracker:

@@ -26,8 +26,8 @@ def test_staging_is_told_once_by_its_end_for_each_worker() -> None:
         worker="w1", node="a", seconds=4.0
     )
     assert stagings.take(pulse("w1", Doing.STEP), WORKERS, 6.0) is None
-    assert stagings.take(pulse("w2", Doing.JOINING), WORKERS, 6.0) == CheckpointStaged(
-        worker="w2", node="b", seconds=4.0
+    assert stagings.take(pulse("w2", Doing.JOINING), WORKERS, 6.12345) == CheckpointStaged(
+        worker="w2", node="b", seconds=4.123
     )
 
 

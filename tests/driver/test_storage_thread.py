@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +14,32 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
+from orchestrator.decide.save_parts import SavedPart
 from orchestrator.driver import restorable
 from orchestrator.driver import storage_thread as storage_thread_module
 from orchestrator.driver.edited_graph import source_loading
 from orchestrator.driver.inbox import Remark, Restorable
+from orchestrator.driver.past import KINDS
 from orchestrator.driver.save_manifests import Saved
 from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
+from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints import commits
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer, write_pointer
+from orchestrator.store.checkpoints.retention import Retained
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.evaluations import Evaluations
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.lineage import read_lineage, record_takeover
+from orchestrator.store.run.snapshots import read_folds
 from orchestrator.store.transfer.upload import upload
+from orchestrator.workers.scheduling import Threads
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.damage import flip
 from tests.store.runs import saved, uploaded, uploaded_parts
@@ -78,12 +87,32 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.storage_thread.close()
 
 
-def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench) -> None:
+class Ticks(Threads):
+    """A clock that moves whenever somebody looks."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        self.now_s += 1.23456789
+        return self.now_s
+
+
+def test_storage_thread_commits_after_the_take_over_and_tells_both(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.storage_thread, "_scheduler", Ticks())
     bench.storage_thread.take_over(1, 3)
-    bench.storage_thread.commit(bench.written(5), 2)
+    bench.storage_thread.commit(replace(bench.written(5), stall_s=0.123456), 2)
     told = bench.next()
     assert isinstance(told, Remark)
-    assert told.event.record()["checkpoint"] == "a0001-g0001/model.ckpt-5"
+    assert told.event == SaveCommitted(
+        step=5,
+        generation=1,
+        checkpoint="a0001-g0001/model.ckpt-5",
+        size_bytes=len(b"bytes"),
+        stall_s=0.1235,
+        commit_s=1.2346,
+    )
     assert bench.next() == ev.Committed(1, 5, 10)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
 
@@ -112,6 +141,10 @@ def test_storage_thread_makes_the_one_index_of_a_save_in_parts_and_commits_all(
     assert checked.index is not None
     assert checked.index.entries["emb"].shape == (6, 4)
     assert checked.index.entries["emb"].slices == 3
+    bench.storage_thread.commit(in_parts(bench, 6), 3)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 6, 12)
+    assert list_checkpoints(bench.output)[0].manifest().parent == found.label
 
 
 @pytest.mark.parametrize("what", ["report", "file"])
@@ -151,7 +184,7 @@ def test_storage_thread_that_cannot_write_an_index_has_nothing_in_doubt(
 
 
 def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = storage_thread_module.record_takeover  # type: ignore[attr-defined]
     failures = [StorageUnavailable("503")]
@@ -168,6 +201,45 @@ def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(
     assert bench.next() == ev.Committed(1, 5, 10)
     assert not failures
     assert [link.step for link in read_lineage(bench.output).chain] == [3]
+    assert [record.getMessage() for record in caplog.records] == ["storage: 503"]
+
+
+def test_storage_thread_survives_an_error_of_its_own_and_shows_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(storage_thread_module, "record_takeover", lambda *_: 1 // 0)
+        bench.storage_thread.take_over(1, 3)
+        bench.storage_thread.find("to know that the queue has been worked off", {})
+        assert isinstance(bench.next(), ev.Found)
+    (told,) = (record for record in caplog.records if record.name == "tfresume")
+    assert told.getMessage().startswith("the thread that writes to the output met an error")
+    assert told.exc_info is not None
+    bench.storage_thread.commit(bench.written(5), 2)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10)
+
+
+def test_storage_thread_moves_with_each_job_as_whoever_waits_for_its_end_sees(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store on a local disk counts no requests."""
+    may_go_on = threading.Event()
+    done: list[int] = []
+
+    def waits(thread: Any, is_over: Any, moved: Any, scheduler: Any) -> None:
+        before, _ = moved()
+        assert not is_over()
+        may_go_on.set()
+        thread.join(10.0)
+        assert is_over()
+        done.append(moved()[0] - before)
+
+    bench.storage_thread._jobs.put(may_go_on.wait)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage_thread_module.last_writes, "wait_for", waits)  # type: ignore[attr-defined]
+        bench.storage_thread.close()
+    assert done == [3], "what it was at, the journal, the lease"
 
 
 def test_storage_thread_commit_that_fails_comes_back_as_a_failed_save(bench: Bench) -> None:
@@ -188,13 +260,26 @@ def test_storage_thread_commit_that_meets_an_error_of_its_own_counts_as_a_failed
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(storage_thread_module, "commit", broken)
-    bench.storage_thread.commit(bench.written(5), 2)
-    assert bench.next() == ev.SaveFailed(1, 5, "KeyError: 'a bug'")
+    with monkeypatch.context() as patch:
+        patch.setattr(storage_thread_module, "commit", broken)
+        bench.storage_thread.commit(bench.written(5), 2)
+        assert bench.next() == ev.SaveFailed(1, 5, "KeyError: 'a bug'")
+    bench.storage_thread.flush()
+    bench.storage_thread.close()
+    assert not list_checkpoints(bench.output), "it isn't in doubt: the rules count it as failed"
+
+
+def test_save_whose_manifest_cannot_be_made_counts_as_failed(bench: Bench) -> None:
+    """Nothing was told of it, and the rules waited for an answer."""
+    part = SavedPart(0, 5, 10, 8, None, (), over=7)
+    bench.storage_thread.commit(replace(bench.written(5), part=part), 2)
+    failed = bench.next()
+    assert isinstance(failed, ev.SaveFailed)
+    assert "since save 7, which was never committed" in failed.detail
 
 
 def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
@@ -202,6 +287,10 @@ def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
     monkeypatch.setattr(restorable, "newest_state", broken)
     bench.storage_thread.find("nobody has the state", {})
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
+    (told,) = caplog.records
+    assert told.getMessage() == "an error of our own at the output"
+    assert told.exc_info is not None, "with its traceback"
+    assert told.exc_info[0] is KeyError
 
 
 def test_storage_thread_whose_lease_is_lost_says_so_and_commits_nothing(
@@ -251,15 +340,28 @@ def test_storage_thread_search_leaves_out_what_turned_out_bad(bench: Bench) -> N
     bench.storage_thread.find("nobody has the state", {})
     assert isinstance(bench.next(), Restorable)
     found = bench.next()
-    assert (found.step, found.label) == (5, "m-5")
+    assert (found.step, found.label, found.detail) == (5, "m-5", "nobody has the state")
     bench.storage_thread.find("nobody has the state", {"m-5": "w: checksum"})
     found = bench.next()
     assert found.step is None
     assert "w: checksum" in found.detail
 
 
+def leases_of(patch: pytest.MonkeyPatch, name: str) -> list[Lease | None]:
+    """The leases with which the storage thread calls a writer of the store."""
+    real = vars(storage_thread_module)[name]
+    seen: list[Lease | None] = []
+
+    def told(*args: Any, lease: Lease | None = None) -> Any:
+        seen.append(lease)
+        return real(*args, lease=lease)
+
+    patch.setattr(storage_thread_module, name, told)
+    return seen
+
+
 def test_commit_that_comes_after_the_search_takes_neither_pointer_nor_checkpoint_from_the_next_group(
-    bench: Bench,
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All ranks had written their rows; one died while the driver was told so, and the others go back
     to the checkpoint that was found before the commit's turn came.
@@ -278,12 +380,20 @@ def test_commit_that_comes_after_the_search_takes_neither_pointer_nor_checkpoint
     )
     assert isinstance(bench.next(), Remark)
     assert bench.next() == ev.Committed(1, 200, 400)
+    pointed, committed = leases_of(monkeypatch, "set_pointer"), leases_of(monkeypatch, "commit")
     bench.storage_thread.take_over(2, 100)
-    bench.storage_thread.close()
-
+    bench.storage_thread.find("to know that the queue has been worked off", {})
+    assert isinstance(bench.next(), Restorable)
     (left,) = list_checkpoints(bench.output)
     assert left.step == 100
     assert read_pointer(bench.output) == left.label
+
+    bench.storage_thread.take_over(3, 100)
+    for step in (300, 400):
+        bench.storage_thread.commit(bench.written(step, generation=3), 2)
+    bench.storage_thread.close()
+    assert pointed == [bench.lease], "once; from then on a commit does it"
+    assert committed == [bench.lease, bench.lease]
 
 
 def test_storage_thread_search_that_comes_back_to_the_source_reads_it_as_the_first_start_did(
@@ -391,6 +501,7 @@ def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
     then, and a run whose last step it was failed after five tries, its state being saved.
     """
     failures = failing(monkeypatch, "set_pointer", 2)
+    committed = leases_of(monkeypatch, "commit")
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     assert isinstance(bench.next(), ev.SaveFailed)
@@ -400,6 +511,29 @@ def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
     assert bench.next() == ev.Committed(1, 5, 10)
     assert read_pointer(bench.output) == "a0001-g0001/model.ckpt-5"
     assert not failures
+    assert committed == [bench.lease] * 3, "by the holder each time"
+
+
+def test_storage_thread_makes_up_for_a_commit_that_the_store_was_away_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was sent, but all that it needs is there: no worker has to save again."""
+    bench.storage_thread.take_over(1, 3)
+    real, failures = bench.storage_thread._record, [StorageUnavailable("503")]
+
+    def sometimes() -> None:
+        if failures:
+            raise failures.pop()
+        real()
+
+    bench.storage_thread.find("to know that the queue has been worked off", {})
+    assert isinstance(bench.next(), ev.Found)
+    monkeypatch.setattr(bench.storage_thread, "_record", sometimes)
+    bench.storage_thread.commit(bench.written(5), 2)
+    assert bench.next() == ev.SaveFailed(1, 5, "503")
+    bench.storage_thread.flush()
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10)
 
 
 def test_storage_thread_of_a_driver_that_may_have_been_followed_leaves_a_commit_in_doubt(
@@ -438,12 +572,12 @@ def test_storage_thread_forgets_a_commit_in_doubt_when_the_group_goes_on_from_el
 @pytest.mark.parametrize(
     ("parent", "told"),
     [
-        pytest.param((0, 0), 200, id="it starts from the checkpoint"),
+        pytest.param((1, 1), 200, id="it starts from the checkpoint"),
         pytest.param(None, 100, id="it adopts, and the journal knows the older one alone"),
     ],
 )
 def test_driver_whose_predecessor_died_between_a_commit_and_the_pointer_sets_it_right(
-    parent: tuple[int, int] | None, told: int, tmp_path: Path
+    parent: tuple[int, int] | None, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It did so with its next commit alone, and a run that was stopped before has none."""
     output = open_location(str(tmp_path / "out"))
@@ -451,6 +585,163 @@ def test_driver_whose_predecessor_died_between_a_commit_and_the_pointer_sets_it_
     saved(output, 100)
     saved(output, 200)
     write_pointer(output, "a0001-g0001/model.ckpt-100", ["a0001-g0001/model.ckpt-100"])
+    pointed = leases_of(monkeypatch, "set_pointer")
     bench = Bench(tmp_path, label=f"a0001-g0001/model.ckpt-{told}", parent=parent)
+    bench.storage_thread.take_over(2, 200)
+    bench.storage_thread.commit(bench.written(300, generation=2), 2)
     bench.storage_thread.close()
-    assert read_pointer(output) == "a0001-g0001/model.ckpt-200"
+    assert pointed == [bench.lease]
+    newest, before, _ = list_checkpoints(output)
+    assert newest.manifest().parent == before.label == "a0001-g0001/model.ckpt-200"
+
+
+def of_state(bench: Bench, step: int) -> ev.SaveWritten:
+    """A save whose files are good, so that older ones needn't be kept."""
+    files = uploaded(bench.output, step).files
+    about = ("w", 1, step, 2 * step, "a0001-g0001", f"model.ckpt-{step}")
+    return ev.SaveWritten(*about, files, {})
+
+
+@pytest.mark.parametrize("adopts", [True, False])
+def test_driver_deletes_what_need_not_be_kept_and_nothing_that_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, adopts: bool
+) -> None:
+    if adopts:
+        record_takeover(open_location(str(tmp_path / "out")), 1, 1, 0)
+    bench = Bench(tmp_path, parent=None if adopts else (0, 0))
+    thread = bench.storage_thread
+    if not adopts:
+        thread.take_over(1, 0)
+    thread._config = thread._config.model_copy(update={"max_to_keep": 1})
+    evaluator = Evaluations(bench.output, "eval")
+    acquire(evaluator.place)
+    with caplog.at_level(logging.DEBUG, "tfresume"):
+        thread.flush()
+        for step in (5, 6, 7):
+            thread.commit(of_state(bench, step), 2)
+            assert isinstance(bench.next(), Remark)
+            assert bench.next() == ev.Committed(1, step, 2 * step)
+            if step == 5:
+                evaluator.hold("a0001-g0001/model.ckpt-5")
+            thread.flush()
+        thread.close()
+    assert [item.step for item in list_checkpoints(bench.output)] == [7, 5]
+    assert read_pointer(bench.output) == "a0001-g0001/model.ckpt-7"
+    (told,) = caplog.records
+    assert told.levelno == logging.DEBUG, "it's no news, but who looks for a checkpoint finds it"
+    gone = "checkpoints that needn't be kept are deleted: a0001-g0001/model.ckpt-6"
+    assert told.getMessage() == gone
+
+
+def test_storage_thread_asks_what_need_not_be_kept_as_the_holder_of_the_lease(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing goes while the store doesn't list what was committed just now."""
+    asked: list[dict[str, Any]] = []
+
+    def keeps_all(_: Location, **how: Any) -> Retained:
+        asked.append(how)
+        return Retained((), ())
+
+    monkeypatch.setattr(storage_thread_module, "retain", keeps_all)
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(bench.written(5), 2)
+    bench.storage_thread.close()
+    (how,) = asked
+    assert how["lease"] is bench.lease
+    assert how["protect"] == ("a0001-g0001/model.ckpt-5",)
+
+
+def test_save_names_the_checkpoint_from_which_its_generation_went_on(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "out"))
+    record_takeover(output, 1, 1, 0)
+    before = saved(output, 4)
+    bench = Bench(tmp_path, label=before.label, parent=(1, 1))
+    bench.storage_thread.take_over(2, 4)
+    for step in (5, 6):
+        bench.storage_thread.commit(bench.written(step, generation=2), 3)
+    bench.storage_thread.close()
+    newest, first, *_ = (item.manifest() for item in list_checkpoints(output))
+    assert (first.parent, newest.parent) == (before.label, first.label)
+    assert first.world_size == 3
+
+
+def test_storage_thread_keeps_a_snapshot_of_what_the_journal_says_where_parts_are_merged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.store.run.journal.MERGE", 2)
+    for step in (1, 2):
+        event = {"event": "incident", "at": float(step), "step": step, "kind": "worker"}
+        bench.storage_thread.note(parse(event))
+        bench.storage_thread.flush()
+    bench.storage_thread.close()
+    names = {entry.name for entry in bench.output.child("_tfresume", "journal").list()}
+    assert names == {"a0001-000001-000002.jsonl", "a0001-000002.snapshot.json"}
+    assert read_folds(bench.output, KINDS).parts == 0, "the snapshot stands for all of it"
+
+
+def test_generations_go_on_from_one_another_in_the_lineage(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = bench.storage_thread
+
+    def told() -> tuple[Any, list[tuple[int, int]]]:
+        thread.find("nobody has the state", {})
+        thread.flush()
+        while not isinstance(found := bench.next(), ev.Found):
+            pass
+        return found, [(link.generation, link.step) for link in read_lineage(bench.output).chain]
+
+    thread.take_over(1, 0)
+    assert told()[1] == [(1, 0)]
+    before = saved(bench.output, 100, position=250)
+    thread.take_over(2, 130)
+    found, chain = told()
+    assert chain == [(1, 0), (2, 130)], "from memory; the search found the checkpoint after that"
+    assert found == ev.Found(100, 250, "nobody has the state", before.label)
+    thread.take_over(3, 100)
+    assert told()[1] == [(1, 0), (3, 100)]
+    thread.commit(bench.written(110, generation=3), 2)
+    thread.close()
+    assert list_checkpoints(bench.output)[0].manifest().parent == before.label
+    assert not caplog.records
+
+
+def test_generation_that_begins_at_the_source_again_stands_on_no_checkpoint(bench: Bench) -> None:
+    """Its saves named the one that had turned out bad as the one that they came from."""
+    for step in (4, 5, 6):
+        write_checkpoint(bench.scratch / "src", f"m-{step}", model(step))
+    thread = bench.storage_thread
+    thread._config = parse_config(
+        {"source": str(bench.scratch / "src"), "output": bench.output.url, "until_step": 9}
+    )
+    thread.take_over(1, 4)
+    thread.commit(of_state(bench, 8), 2)
+    assert [type(bench.next()) for _ in range(2)] == [Remark, ev.Committed]
+    bad = {"a0001-g0001/model.ckpt-8": "w: checksum", "m-6": "w: a NaN", "m-5": "w: cut off"}
+    thread.find("a worker can't read it", bad)
+    assert isinstance(bench.next(), Restorable)
+    assert bench.next() == ev.Found(4, 0, "m-6: w: a NaN; m-5: w: cut off", "m-4")
+    thread.take_over(2, 4)
+    thread.commit(bench.written(7, generation=2), 2)
+    thread.close()
+    (newest,) = list_checkpoints(bench.output)
+    assert newest.manifest().parent is None
+    assert [link.generation for link in read_lineage(bench.output).chain] == [2]
+
+
+def test_commit_of_changed_rows_says_so_and_names_what_they_stand_on(bench: Bench) -> None:
+    """The rules count them, and order a full save in time."""
+    thread = bench.storage_thread
+    thread.take_over(1, 3)
+    parts = [SavedPart(0, 5, 10, 1, None, ()), SavedPart(0, 6, 12, 2, None, (), over=1)]
+    thread.commit(replace(bench.written(5), part=parts[0]), 2)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10, changes=False)
+    file = bench.scratch / "model.ckpt-6.changed.index"
+    file.write_bytes(b"bytes")
+    records = upload([file], bench.output.child("a0001-g0001"))
+    rows = replace(bench.written(6), prefix="model.ckpt-6.changed", files=records, part=parts[1])
+    thread.commit(rows, 2)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 6, 12, changes=True)

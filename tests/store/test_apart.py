@@ -77,6 +77,11 @@ def test_output_elsewhere_passes(run: Path, output: str, source: str, files: str
     refuse(output, source, files)
 
 
+def test_place_in_a_store_is_none_on_the_disk_that_is_called_the_same(run: Path) -> None:
+    refuse(f"memory://{run}/run/out", f"{run}/run", f"{run}/run")
+    refuse(f"{run}/run/out", f"memory://{run}/run", f"memory://{run}/run")
+
+
 @pytest.mark.parametrize(
     ("output", "source"),
     [
@@ -85,6 +90,7 @@ def test_output_elsewhere_passes(run: Path, output: str, source: str, files: str
         ("s3a://b/run/", "s3://b/run"),
         ("gcs://b/run", "gs://b//run"),
         ("s3://b/run/more", "s3://b/run/"),
+        ("memory://b/run/out", "memory://b/./run"),
     ],
 )
 def test_output_in_a_store_is_told_by_its_place_too(run: Path, output: str, source: str) -> None:
@@ -95,3 +101,40 @@ def test_output_in_a_store_is_told_by_its_place_too(run: Path, output: str, sour
 def test_source_that_is_the_outputs_own_checkpoint_is_refused(run: Path) -> None:
     with pytest.raises(OutputError, match="one of the output's own checkpoints"):
         refuse("out", "out/a0001-g0001/m-5", "out/a0001-g0001")
+
+
+@pytest.mark.parametrize(
+    ("output", "source", "files", "message", "remedy"),
+    [
+        (
+            "{}/run",
+            "{}/run/m-5",
+            "{}/run",
+            "the output {}/run is the directory of the source, whose checkpoint file a run would overwrite",
+            "Use an --output of its own, beside the source",
+        ),
+        (
+            "{}/run/out",
+            "{}/run",
+            "{}/run",
+            "the output {}/run/out lies inside the source {}/run",
+            "Use an --output of its own, beside the source",
+        ),
+        (
+            "{}/out",
+            "{}/out/a0001-g0001/m-5",
+            "{}/out/a0001-g0001",
+            "the source {}/out/a0001-g0001/m-5 is one of the output's own checkpoints",
+            "Run the command that this output began with to go on, or use another --output to begin anew from there",
+        ),
+    ],
+)
+def test_refusal_names_both_places_and_the_way_out(
+    run: Path, output: str, source: str, files: str, message: str, remedy: str
+) -> None:
+    with pytest.raises(OutputError) as refused:
+        refuse(*(place.format(run) for place in (output, source, files)))
+    assert refused.value.message == message.replace("{}", str(run))
+    assert refused.value.remedy == remedy
+    places = {"output": output.format(run), "source": source.format(run)}
+    assert refused.value.details == places

@@ -349,6 +349,6 @@ def test_changes_of_a_table_that_the_full_save_lacks_are_refused(output: Locatio
     chain, refused = newest_chain(output)
     assert chain is not None
     assert chain.newest.step == 1
-    assert "changes rows of 'late'" in refused[0].reason
+    assert "a0001-g0001/m-2.changed changes rows of 'late'" in refused[0].reason
     with pytest.raises(CorruptCheckpoint, match="'late'"):
         export(f"{output.url}/a0001-g0001/m-2.changed", output.url + "x", to="npz")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,3 +109,57 @@ def test_command_line_prints_no_librarys_traceback() -> None:
     assert quiet.stderr == ""
     assert "Traceback" in loud.stderr
     assert "geheim123" not in loud.stderr
+
+
+def test_answers_count_for_the_bucket_of_one_client() -> None:
+    """Another account, or another address, of a bucket of that name may still be silent."""
+    mine, other = Store("counts-mine", 0), Store("counts-other", 0)
+    contact.answered("fake", mine, "/Xbucket/x")
+    contact.answered("fake", mine, "/bucket/x")
+    contact.answered("fake", mine, "bucket")
+    assert contact.answers("fake", mine, "bucket/y/z") == 2
+    assert contact.answers("fake", mine, "Xbucket") == 1
+    assert contact.has_answered("fake", mine, "bucket")
+    for protocol, fs, path in (
+        ("fake", other, "bucket"),
+        ("fake", mine, "b"),
+        ("s3", mine, "bucket"),
+    ):
+        assert not contact.has_answered(protocol, fs, path)
+
+
+@pytest.mark.parametrize(
+    ("client", "asked"),
+    [
+        ({"base": "https://storage.x/v1"}, ("storage.x", 443)),
+        ({"base": "http://storage.x/v1"}, ("storage.x", 80)),
+        ({"base": "http://storage.x:4443", "endpoint_url": "http://y"}, ("storage.x", 4443)),
+        ({"base": None, "endpoint_url": "http://y"}, ("y", 80)),
+        ({"endpoint_url": None}, None),
+        ({}, None),
+    ],
+)
+def test_silence_is_explained_by_what_a_plain_connection_meets(
+    client: dict[str, Any], asked: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[Any, float]] = []
+    answers: list[Any] = [SimpleNamespace(close=lambda: None), OSError("refused")]
+
+    def connects(place: Any, timeout_s: float) -> Any:
+        tried.append((place, timeout_s))
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(contact, "socket", SimpleNamespace(create_connection=connects))
+    fs = SimpleNamespace(**client)
+    if asked is None:
+        assert contact.why_silent(fs) == "no answer within 10 s"
+        assert not tried
+        return
+    place = f"{asked[0]}:{asked[1]}"
+    takes = f"{place} takes connections, but gave no answer within 10 s"
+    assert contact.why_silent(fs) == takes
+    assert contact.why_silent(fs) == f"no connection to {place} (refused)"
+    assert tried == [(asked, contact.PROBE_S)] * 2

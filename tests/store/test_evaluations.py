@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, OutputError
 from orchestrator.store.checkpoints import retention
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import deletion_note, is_taken, prune, retain
@@ -162,8 +162,30 @@ def test_infinite_best_comes_back_and_a_damaged_record_stops_no_retention(
     file = Path(own.place.child("best.json").path)
     file.write_text(json.dumps(best.model_dump() | {"value": None}))
     assert own.best() is None
-    assert "best.json is damaged" in caplog.text
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith(f"{file} is damaged: value: ")
+    assert told.endswith(": it's taken as if no best one had been chosen")
     assert kept(output, Holds(output)) == [300]
+
+
+def test_damaged_word_of_what_is_read_stops_deletions_only_while_its_reader_lives(
+    output: Location,
+) -> None:
+    """That of a dead one stopped them for good: the disk filled up with checkpoints."""
+    run_of(output, 100, 200, 300)
+    own, clock = Evaluations(output, "eval"), FakeClock()
+    acquire(own.place, lease_s=30.0)
+    strange(own)
+    own.place.child("holding.json").write_bytes(b"{")
+    holds = Holds(output, clock.now)
+    with pytest.raises(OutputError, match=r"holding\.json is damaged"):
+        kept(output, holds)
+    clock.wait(29.0)
+    with pytest.raises(OutputError):
+        holds.reasons()
+    assert [item.step for item in list_checkpoints(output)] == [300, 200, 100]
+    clock.wait(2.0)
+    assert kept(output, holds) == [300]
 
 
 def test_reader_that_comes_between_note_and_deletion_keeps_its_checkpoint(
@@ -218,3 +240,36 @@ def test_name_that_is_no_directorys_is_refused(output: Location) -> None:
     for name in ("", "../run", "a/b", ".hidden"):
         with pytest.raises(ConfigError, match="can't be called"):
             Evaluations(output, name)
+
+
+def test_evaluation_is_written_anew_in_its_own_file(output: Location) -> None:
+    own = Evaluations(output, "eval")
+    first = Evaluation(
+        label="a0001-g0001/m-5",
+        step=5,
+        metrics={"auc": 0.5},
+        rows=1,
+        batches=1,
+        seconds=1.0,
+        at=0.0,
+    )
+    own.add(first)
+    more = first.model_copy(update={"metrics": {"auc": 0.5, "loss": 0.25}})
+    own.add(more)
+    assert own.results() == {first.label: first}, "what is there stays"
+    own.replace(more)
+    assert own.results() == {first.label: more}
+    (file,) = own.place.child("results").list()
+    assert file.name == "a0001-g0001.m-5.json"
+
+
+def test_reason_of_a_hold_names_who_evaluates(output: Location) -> None:
+    own = Evaluations(output, "eval")
+    acquire(own.place)
+    assert own.held() == ""
+    assert Holds(output).reasons() == {}
+    own.hold("a0001-g0001/m-5")
+    assert Holds(output).reasons() == {"a0001-g0001/m-5": "eval is evaluating it"}
+    with pytest.raises(ConfigError) as refused:
+        Evaluations(output, "../eval")
+    assert refused.value.remedy == "Use letters, digits, dots, dashes and underscores"

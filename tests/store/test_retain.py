@@ -7,19 +7,21 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import CorruptCheckpoint, LeaseLost
+from orchestrator.errors import LeaseLost
 from orchestrator.store.checkpoints import pointing, retention
 from orchestrator.store.checkpoints.pointer import pointer_text, read_pointer
 from orchestrator.store.checkpoints.retention import (
     Retained,
     delete_checkpoint,
     deletion_note,
+    prune,
     retain,
 )
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan_all
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import GenerationId
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.manifest import FORMAT
 from orchestrator.store.run.lease import acquire
 from orchestrator.store.run.lineage import record_takeover
 from tests.fakes.clocks import FakeClock
@@ -226,11 +228,44 @@ def test_deletion_goes_by_the_note_of_whoever_began_it(output: Location) -> None
     assert not deletion_note(item).exists()
 
 
-def test_damaged_note_of_a_deletion_is_named(output: Location) -> None:
+@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "of a later version"])
+def test_note_of_a_deletion_that_cannot_be_read_is_let_go_and_stops_no_other(
+    output: Location, caplog: pytest.LogCaptureFixture, is_cut: bool
+) -> None:
+    """A crash left half of it on a disk without links: every later deletion would have failed."""
+    first, second, *_ = (saved(output, step) for step in (1, 2, 3, 4))
+    later = first.manifest().model_copy(update={"format": FORMAT + 1}).to_bytes()
+    deletion_note(first).write_bytes(b"{" if is_cut else later)
+    create_once(deletion_note(second), second.manifest().to_bytes())
+    done = retain(output, max_to_keep=2, keep_every_hours=NEVER_H)
+    assert done == Retained((label(4), label(3)), (label(1),))
+    assert [item.step for item in list_checkpoints(output)] == [4, 3]
+    assert output.child("_tfresume", "deleting").list() == ()
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "deleting/a0001-g0001.model.ckpt-1.json" in told
+    assert "--prune" in told
+
+
+def test_files_of_a_checkpoint_whose_note_is_damaged_are_taken_by_prune(output: Location) -> None:
+    """The crash came between manifest and files, and the note was damaged after that."""
+    going = saved(output, 1)
+    saved(output, 2)
+    assert going.manifest_file is not None
+    going.manifest_file.location.delete()
+    deletion_note(going).write_bytes(b"")
+    prune(output, held=False)
+    assert [item.step for item in list_checkpoints(output)] == [2]
+    names = {entry.name for entry in output.child("a0001-g0001").list()}
+    assert not any(name.startswith("model.ckpt-1.") for name in names)
+    assert output.child("_tfresume", "deleting").list() == ()
+
+
+def test_deletion_beside_a_damaged_note_goes_by_the_manifest(output: Location) -> None:
     item = saved(output, 1)
     deletion_note(item).write_bytes(b"{")
-    with pytest.raises(CorruptCheckpoint, match=r"deleting/a0001-g0001\.model\.ckpt-1\.json"):
-        retain(output, max_to_keep=1, keep_every_hours=NEVER_H)
+    assert delete_checkpoint(item)
+    assert output.child("a0001-g0001").list() == ()
+    assert not deletion_note(item).exists()
 
 
 def test_retain_that_does_not_find_what_was_committed_just_now_keeps_all_the_others(

@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 
 from orchestrator.driver.past import KINDS
-from orchestrator.errors import OutputError
+from orchestrator.errors import OutputError, SourceError, StorageUnavailable
 from orchestrator.journal.folding import Folds, frozen, take_all
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run import snapshots
 from orchestrator.store.run.journal import MERGE, Journal, read_journal
-from orchestrator.store.run.snapshots import Reading, keep_snapshot, read_folds, write_snapshot
+from orchestrator.store.run.journal_parts import JournalPart
+from orchestrator.store.run.snapshots import (
+    Reading,
+    keep_snapshot,
+    read_folds,
+    tail_of,
+    write_snapshot,
+)
 from tests.fakes import journals_at_random
 
 PARTS = 8_000
@@ -265,5 +272,81 @@ def test_store_that_refuses_a_snapshot_keeps_the_journal(
     journal = Journal(output, 1, lambda: write_snapshot(output, KINDS))
     for event in of(1, 1, MERGE):
         journal.append(event, durable=True)
-    assert "snapshot isn't written for now: full" in caplog.text
+    told = "the journal's snapshot isn't written for now: full. make room"
+    assert [record.getMessage() for record in caplog.records] == [told]
     assert names(output) == [f"a0001-000001-{MERGE:06d}.jsonl"]
+
+
+def test_snapshots_of_several_drivers_follow_one_another_and_the_newest_two_stay(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Reading] = []
+    keep = snapshots._keep
+
+    def counted(place: Location, reading: Reading) -> None:
+        kept.append(reading)
+        keep(place, reading)
+
+    monkeypatch.setattr(snapshots, "_keep", counted)
+    put(output, 1, 1, of(1, 1, 8)[:4])
+    write_snapshot(output, KINDS)
+    put(output, 1, 5, of(1, 1, 8)[4:5])
+    write_snapshot(output, KINDS)
+    put(output, 2, 1, of(2, 2, 8)[:1])
+    write_snapshot(output, KINDS)
+    assert [reading.parts for reading in kept] == [4, 1, 1]
+    write_snapshot(output, KINDS)
+    assert len(kept) == 3, "nothing has happened since"
+    assert [name for name in names(output) if "snapshot" in name] == [
+        "a0001-000005.snapshot.json",
+        "a0002-000001.snapshot.json",
+    ]
+    put(output, 2, 2, of(2, 2, 8)[1:3])
+    assert read_folds(output, KINDS).parts == 2
+    assert states(output) == from_the_beginning(output, monkeypatch)
+
+    # The newest one isn't given: the one before counts
+    exists = Location.read_if_exists
+
+    def refuses(self: Location) -> bytes | None:
+        if self.name == "a0002-000001.snapshot.json":
+            raise SourceError("no permission", remedy="")
+        return exists(self)
+
+    monkeypatch.setattr(Location, "read_if_exists", refuses)
+    assert read_folds(output, KINDS).parts == 3
+
+
+def test_reading_that_fails_makes_no_snapshot_and_is_told(
+    output: Location, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: Any) -> Any:
+        raise StorageUnavailable("503")
+
+    monkeypatch.setattr(snapshots, "read_folds", away)
+    write_snapshot(output, KINDS)
+    told = "the journal's snapshot isn't written for now: 503"
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
+def lying(*numbers: tuple[int, int]) -> list[JournalPart]:
+    entry: Any = None
+    return [JournalPart(1, first, last, entry) for first, last in numbers]
+
+
+@pytest.mark.parametrize(
+    ("there", "tail"),
+    [
+        (((1, 1), (2, 2), (3, 3)), ((3, 3),)),
+        (((2, 4), (3, 3), (4, 4)), ((3, 3), (4, 4))),
+        (((2, 4), (4, 4)), None),
+        (((2, 5), (3, 4)), None),
+        (((2, 4),), None),
+        (((1, 1), (2, 2)), ()),
+    ],
+)
+def test_part_that_covers_some_of_a_snapshot_is_done_without_only_where_all_else_lies_there(
+    there: tuple[tuple[int, int], ...], tail: tuple[tuple[int, int], ...] | None
+) -> None:
+    found = tail_of(lying(*there), {1: 2})
+    assert found == (None if tail is None else lying(*tail))

@@ -10,7 +10,9 @@ import pytest
 
 from launch.cli import run
 from orchestrator.errors import ConfigError
+from orchestrator.redaction import WITHOUT_CREDENTIALS
 from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.url_spelling import check_spelling, one_protocol
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,78 @@ def test_output_with_a_variable_in_it_makes_no_directory(
     assert run(["resume", "--config", "run.yaml", "--dry-run"]) == 2
     assert "${HOME}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("url", "message", "remedy"),
+    [
+        (" ", "the URL is empty", "Give a path or a URL such as gs://bucket/run"),
+        (
+            "gs:/b/x",
+            "gs:/b/x is neither a URL nor a likely path",
+            "Write gs://b/x, or ./gs:/b/x for a path",
+        ),
+        (
+            "S3//b/x",
+            "S3//b/x is neither a URL nor a likely path",
+            "Write S3://b/x, or ./S3//b/x for a path",
+        ),
+        ("a\0b", "'a\\x00b' holds a zero byte", "Take it out: no store has such names"),
+        (
+            "gs://b/${RUN}",
+            "gs://b/${RUN} holds ${RUN}, which nobody has put a value in for",
+            "Write the value: variables are a shell's business, and not expanded in single quotes or a configuration file",
+        ),
+        (
+            "GS:///x",
+            "GS:///x names no bucket",
+            "Write GS://BUCKET/PATH; a shell variable in it may have been empty",
+        ),
+        (
+            "gs:///x://y",
+            "gs:///x://y names no bucket",
+            "Write gs://BUCKET/PATH; a shell variable in it may have been empty",
+        ),
+        (
+            "~nobody_of_this_name/x",
+            "~nobody_of_this_name/x: this machine knows no such user",
+            "Write the whole path, or ./~nobody_of_this_name/x for that very name",
+        ),
+        (
+            "s3://me:geheim1@b/x",
+            "a URL holds a credential, which isn't repeated here",
+            WITHOUT_CREDENTIALS,
+        ),
+        (
+            "s3:/me:geheim1@b/x",
+            "a URL holds a credential, which isn't repeated here",
+            WITHOUT_CREDENTIALS,
+        ),
+    ],
+)
+def test_refusal_of_a_url_says_what_to_write_instead(url: str, message: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_spelling(url)
+    assert (refused.value.message, refused.value.remedy) == (message, remedy)
+
+
+@pytest.mark.parametrize(
+    "url", ["gs://b/x://y", "gs://X/", "x", "/a//b", "gs/x", "memory://", "~/x", "gs://b/gs:/c"]
+)
+def test_url_that_can_be_meant_passes(url: str) -> None:
+    check_spelling(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "one"),
+    [
+        ("gcs://b/x", "gs://b/x"),
+        ("s3a://b/x://y", "s3://b/x://y"),
+        ("abfss://b", "az://b"),
+        ("abfs://b", "az://b"),
+        ("memory://b", "memory://b"),
+        ("/a/b", "/a/b"),
+    ],
+)
+def test_store_of_several_names_has_one(url: str, one: str) -> None:
+    assert one_protocol(url) == one

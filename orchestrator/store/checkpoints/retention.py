@@ -2,13 +2,16 @@
 
 Rule: first a note of what will be deleted (the manifest's own list), then the manifest, which ends
 the checkpoint's existence, then the files of the list, then the note. A crash in between leaves a
-checkpoint that doesn't exist any more and a note by which the next call finishes. What an evaluator
-reads, or keeps as the best, stays. Files that no manifest of ours lists are never touched.
+checkpoint that doesn't exist any more and a note by which the next call finishes. A note that can't
+be read is let go: its checkpoint is there as before, or its files are those of a save that never
+finished, which ``prune`` takes. What an evaluator reads, or keeps as the best, stays. Files that no
+manifest of ours lists are never touched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -30,10 +33,13 @@ from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.transfer.multipart import abort_abandoned
 
+log = logging.getLogger("tfresume")
+
 DELETERS = 8
 """Checkpoints or files deleted side by side: most of the time is the store's answering time."""
 _PART = re.compile(r"(.+)\.part-[0-9a-f]{32}(?:-\d+)?-\d{5,}", re.DOTALL)
 """A part of a checkpoint's file, as ``multipart`` names it for Google."""
+_LET_GO = "a note of a checkpoint on its way out is let go: %s. What is left of that checkpoint, `tfresume checkpoints RUN --prune` takes"
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def delete_checkpoint(item: Checkpoint, needed: Callable[[], Collection[str]] = 
         note.delete()
         return False
     manifest_file.location.delete()
-    _delete_listed(item.output, note)
+    _delete_listed(item.output, manifest, note)
     return True
 
 
@@ -190,17 +196,23 @@ def _finish(output: Location, needed: Callable[[], Collection[str]] = frozenset)
     for entry in output.child(CONTROL, "deleting").list():
         data = entry.location.read_if_exists()
         if data is not None:
-            manifest = read_manifest_bytes(data, entry.location.shown)
+            try:
+                manifest = read_manifest_bytes(data, entry.location.shown)
+            except CorruptCheckpoint as error:
+                # A disk without links may keep half a note of a crash: it mustn't stop every later
+                # deletion, until the disk is full
+                log.warning(_LET_GO, error.message)
+                entry.location.delete()
+                continue
             marker = output.child(manifest.directory, manifest.file_name)
-            if f"{manifest.directory}/{manifest.prefix}" in needed() and marker.exists():
+            if manifest.label in needed() and marker.exists():
                 entry.location.delete()
                 continue
             marker.delete()
-            _delete_listed(output, entry.location)
+            _delete_listed(output, manifest, entry.location)
 
 
-def _delete_listed(output: Location, note: Location) -> None:
-    manifest: Manifest = read_manifest_bytes(note.read_bytes(), note.shown)
+def _delete_listed(output: Location, manifest: Manifest, note: Location) -> None:
     directory = output.child(manifest.directory)
     with ThreadPoolExecutor(DELETERS) as pool:
         list(pool.map(lambda record: directory.child(record.name).delete(), manifest.files))

@@ -48,7 +48,7 @@ def _seconds(value: Any) -> float | None:
         return float(value)
     if isinstance(value, str) and value:
         try:
-            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+            return datetime.fromisoformat(value).timestamp()
         except ValueError:
             return None
     return float(value.timestamp()) if hasattr(value, "timestamp") else None

@@ -192,11 +192,21 @@ class Holds:
         """Label to why it's needed. Raises OutputError, StorageUnavailable: then nothing may go."""
         found: dict[str, str] = {}
         for each in evaluators(self._output):
-            if (held := each.held()) and self._lives(each):
+            if (held := self._held(each)) and self._lives(each):
                 found[held] = f"{each.name} is evaluating it"
             if (best := each.best()) is not None:
                 found[best.label] = f"best {best.metric} of {each.name}: {best.value:.6g}"
         return found
+
+    def _held(self, each: Evaluations) -> str:
+        try:
+            return each.held()
+        except OutputError:
+            # Which checkpoint it reads isn't known, so that nothing may go, until it says so anew;
+            # one that is dead reads none, and its record mustn't stop every deletion for good
+            if self._lives(each):
+                raise
+            return ""
 
     def _lives(self, each: Evaluations) -> bool:
         before = self._watches.get(each.name)
