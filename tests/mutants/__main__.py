@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.mutants.changing import files_of, mutants_of
+from tests.mutants.learning import Planned
 from tests.mutants.survivors import SURVIVORS, Change, listed
 from tests.mutants.verdicts import ENDED, FAILED, SURVIVED, UNTOUCHED, Verdict, standing, sum_of
 
@@ -53,17 +54,21 @@ def _room(root: Path, room: str, words: list[str]) -> int:
     """How many survive that aren't listed."""
     where = _copy(root, room)
     changes: dict[str, Change] = {}
-    sums: dict[str, str] = {}
+    planned: dict[str, Planned] = {}
     for file in files_of(where, words):
-        made = mutants_of(file, (where / file).read_text())
-        changes |= made.changes
-        sums |= dict.fromkeys(made.changes, sum_of(where / file))
-        (where / file).write_text(made.text)
+        module_sum = sum_of(where / file)
+        text, mutants = mutants_of(file, (where / file).read_text())
+        (where / file).write_text(text)
+        changes |= {name: mutant.change for name, mutant in mutants.items()}
+        for name, (_, function, lines) in mutants.items():
+            planned[name] = Planned(module_sum, str(file), function, lines)
+    sums = {name: each.module_sum for name, each in planned.items()}
     verdicts = standing(where, sums)
-    left = {mutant: module_sum for mutant, module_sum in sums.items() if mutant not in verdicts}
+    left = {name: each for name, each in planned.items() if name not in verdicts}
     print(f"{room}: {len(changes)} mutants, {len(left)} of them to be played", flush=True)
     if left:
-        _play(where, room, left)
+        files = sorted({each.file for each in planned.values()})
+        _play(where, room, {"files": files, "mutants": left})
         verdicts = standing(where, sums)
     return _tell(changes, verdicts)
 
@@ -83,11 +88,11 @@ def _copy(root: Path, room: str) -> Path:
     return where
 
 
-def _play(where: Path, room: str, left: dict[str, str]) -> None:
+def _play(where: Path, room: str, plan: dict[str, object]) -> None:
     """One session of pytest, whose plugin plays them all."""
-    plan = where / "plan.json"
-    plan.write_text(json.dumps(left))
-    words = ("-p", "tests.mutants.session", "--mutants", str(plan), f"tests/{room}", "-m", QUICK)
+    planned = where / "plan.json"
+    planned.write_text(json.dumps(plan))
+    words = ("-p", "tests.mutants.session", "--mutants", str(planned), f"tests/{room}", "-m", QUICK)
     how = ("-s", "-p", "no:cacheprovider", "--tb=no", f"--timeout={WITHIN_S}")
     scratch = ("--basetemp", str(where / "scratch"))  # else each fork would leave one behind
     subprocess.run(

@@ -1,10 +1,9 @@
 """How are hundreds of mutants played without collecting the tests for each? (A plugin of pytest.)
 
 Rule: the tests are collected once, and everything is played in a fork of that session. The first
-plays each test without a change and learns how long it takes and which functions it comes by. Then
-each mutant has a fork that plays the tests that come by its function, quickest first, to the first
-that fails. None is left out for its length. A fork may use CPU_FACTOR times the time that its tests
-took, and MEMORY: where it ends at one of these, that tells the mutant as well as a test that fails.
+plays each test without a change (``learning.py``). Then each mutant has a fork that plays all tests
+that come by its change, to the first that fails. A fork may use CPU_FACTOR times the time that its
+tests took, and MEMORY: where it ends at one of these, that tells the mutant as a failing test does.
 
 A function that is called while the tests are collected isn't changed then.
 """
@@ -21,12 +20,12 @@ from pathlib import Path
 
 import pytest
 from mutmut.mutation import trampoline
-from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
-from tests.mutants import verdicts
+from tests.mutants import learning, verdicts
+from tests.mutants.learning import Order, Planned
 from tests.mutants.verdicts import ENDED, FAILED, SURVIVED, UNTOUCHED, Verdict
 
-CPU_FACTOR = 4
+CPU_FACTOR = 3
 """A busy machine's caches make a test take up to twice as long; what never ends is waited for."""
 CPU_MORE_S = 3
 """For tests of milliseconds, whose time is that of the first fixture that one of them makes."""
@@ -36,7 +35,7 @@ take less than one."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which mutants: a file with their names, and the sum of each one's module."""
+    """Which mutants: a file with what is to be known of each, and the files that are changed."""
     parser.addoption("--mutants", type=Path, required=True)
 
 
@@ -44,27 +43,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Instead of running each test once."""
     where = session.config.rootpath
-    planned: dict[str, str] = json.loads(session.config.getoption("mutants").read_text())
+    plan = json.loads(session.config.getoption("mutants").read_text())
+    planned = {mutant: Planned(*fields) for mutant, fields in plan["mutants"].items()}
     _never_to_the_disk()
-    learned = where / "learned.json"
-    _forked(lambda: learned.write_text(json.dumps(_learn(session))))
-    tests: dict[str, tuple[float, list[str]] | None] = json.loads(learned.read_text())
-    broken = [name for name, known in tests.items() if known is None]
-    if broken:
+    kept = where / "learned.json"
+    _forked(lambda: learning.learn(session.items, plan["files"], kept))
+    learned = {name: known for name, (_, known) in learning.recalled(kept).items()}
+    if broken := [name for name, known in learned.items() if not known.passes]:
         print(f"left out, since they fail without a change: {', '.join(broken)}")
+    _play_all(session, planned, Order(learned))
+    return True
+
+
+def _play_all(session: pytest.Session, planned: dict[str, Planned], order: Order) -> None:
+    where = session.config.rootpath
+    items = {item.nodeid: item for item in session.items}
     sum_of_tests = functools.cache(functools.partial(verdicts.sum_of_tests, where))
-    by_function: dict[str, list[pytest.Item]] = {}
-    for item in sorted(session.items, key=lambda item: (tests[item.nodeid] or (0.0,))[0]):
-        for function in (tests[item.nodeid] or (0.0, []))[1]:
-            by_function.setdefault(function, []).append(item)
-    for number, (mutant, module_sum) in enumerate(planned.items(), 1):
-        items = by_function.get(mangled_name_from_mutant_name(mutant), [])
-        limit_s = CPU_FACTOR * sum((tests[item.nodeid] or (0.0,))[0] for item in items) + CPU_MORE_S
-        said, told_by = _play(session, mutant, items, int(limit_s))
-        verdicts.keep(where, Verdict(mutant, said, module_sum, told_by, sum_of_tests(told_by)))
+    for number, (mutant, each) in enumerate(planned.items(), 1):
+        tests = order.of(mutant, each)
+        took_s = sum(order.learned[name].took_s for name in tests)
+        limit_s = int(CPU_FACTOR * took_s) + CPU_MORE_S
+        said, told_by = _play(session, mutant, [items[name] for name in tests], limit_s)
+        if told_by:
+            order.note(mutant, told_by)
+        verdicts.keep(where, Verdict(mutant, said, each.module_sum, told_by, sum_of_tests(told_by)))
         if said in (SURVIVED, UNTOUCHED):
             print(f"{number} of {len(planned)}: {said}: {mutant}", flush=True)
-    return True
 
 
 def _never_to_the_disk() -> None:
@@ -73,21 +77,6 @@ def _never_to_the_disk() -> None:
     """
     os.fsync = lambda fd: None
     os.fdatasync = lambda fd: None
-
-
-def _learn(session: pytest.Session) -> dict[str, tuple[float, list[str]] | None]:
-    """Of each test how long it takes and which functions it comes by; None for one that fails."""
-    found: dict[str, tuple[float, list[str]] | None] = {}
-    hits: set[str] = set()
-    trampoline.record_trampoline_hit = lambda name, caller=None: hits.add(name)
-    trampoline.set_mutant_under_test("stats")
-    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
-        hits.clear()
-        failed, before = session.testsfailed, sum(os.times()[:2])
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        took_s = sum(os.times()[:2]) - before
-        found[item.nodeid] = None if session.testsfailed > failed else (took_s, sorted(hits))
-    return found
 
 
 def _play(

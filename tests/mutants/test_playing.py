@@ -87,11 +87,41 @@ def test_run_that_was_cut_off_goes_on_and_a_better_test_is_asked_again(
 
 def test_each_mutant_is_known_by_the_two_lines_that_it_changes() -> None:
     found = mutants_of(Path("orchestrator/decide/ages.py"), MODULE)
-    change = found.changes["orchestrator.decide.ages.x_older__mutmut_1"]
+    change = found.mutants["orchestrator.decide.ages.x_older__mutmut_1"].change
     assert change.module == "orchestrator.decide.ages"
     assert change.was == "return age > 18"
     assert change.becomes == "return age >= 18"
     assert "x_older__mutmut_1" in found.text
+
+
+CALLS = """
+def asked(run: object) -> int:
+    for each in run:
+        if each.late and not (
+            each.gone
+        ):
+            note(
+                each,
+                1,
+            )
+    return 3
+"""
+
+
+def test_test_comes_by_a_change_where_it_runs_a_line_of_the_statement() -> None:
+    text, mutants = mutants_of(Path("orchestrator/decide/calls.py"), CALLS)
+    lines = text.splitlines()
+    found = {
+        mutant.change.becomes: [lines[number - 1].strip() for number in mutant.lines]
+        for mutant in mutants.values()
+    }
+    assert found["2,"] == ["note(", "each,", "1,", ")"]
+    assert found["if each.late or not ("] == [
+        "if each.late and not (",
+        "each.gone",
+        "):",
+    ]
+    assert found["return 4"] == ["return 3"]
 
 
 def test_word_is_a_module_or_a_package_of_modules() -> None:
