@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.decide import actions as act
+from orchestrator.decide.actions import Outcome
 from orchestrator.decide.doing import Doing
 from orchestrator.decide.hang_bounds import COMPUTING_S, hang_bound_s, silence_bound_s
 from orchestrator.decide.phases import Phase
@@ -23,8 +24,9 @@ from orchestrator.decide.rules.deadlines import (
     STANDING_S,
     START_S,
     TICK_S,
+    is_overdue,
 )
-from orchestrator.decide.run import Run
+from orchestrator.decide.run import Ending, Run
 from orchestrator.decide.turn import Turn
 from tests.decide.situation import Driver
 
@@ -143,7 +145,9 @@ def test_run_that_waits_for_workers_gives_up_after_its_time_and_says_what_to_do(
     assert ending.error is not None
     assert ending.error["kind"] == "PlacementError"
     assert ending.error["message"] == ending.reason
-    assert "raise wait_s" in ending.error["remedy"]
+    assert ending.error["remedy"] == (
+        "Add nodes, lower --workers, or raise wait_s; the same command goes on from here"
+    )
     assert looked(replace(late, ending=ending)).run.ending == ending, "told once"
 
 
@@ -175,6 +179,13 @@ def test_member_outside_of_the_step_is_what_the_others_wait_for(run: Run) -> Non
     end = late.granted_end
     there = with_worker(with_worker(late, "w0001", turned_s=0.0), "w0002", step=end)
     assert [worker for worker, _, _ in ended(looked(there))] == []
+
+
+def test_member_that_has_not_begun_its_first_step_is_waited_for_as_well(run: Run) -> None:
+    late = replace(run, step=0, granted_end=1, moved_s=NOW_S - 20.0)
+    for ident, doing in (("w0001", Doing.STEP), ("w0002", Doing.IDLE)):
+        late = with_worker(late, ident, step=0, doing=doing, turned_s=0.0)
+    assert [worker for worker, _, _ in ended(looked(late))] == ["w0002"]
 
 
 def test_input_may_take_its_time_before_its_reader_is_ended(run: Run) -> None:
@@ -224,6 +235,9 @@ def test_member_that_does_not_stop_is_ended_after_its_bound_and_the_rest_gets_it
     again = looked(replace(turn.run, since_s=NOW_S - GATHER_S - 1))
     assert not ended(again), "its end was asked for"
     assert again.run.suspicions == 1
+    assert ended(looked(replace(gathering(run, NOW_S - GATHER_S - 1), stepped=False))), (
+        "a first step is slow, and not the way out of it"
+    )
     slow = replace(run, step_time_s=20.0)
     assert not looked(gathering(slow, NOW_S - 60.0)).actions, "three steps"
     assert ended(looked(gathering(slow, NOW_S - 61.0)))
@@ -277,6 +291,16 @@ def test_save_that_nobody_moves_any_more_fails_with_the_names_of_those_it_waits_
     assert not noted(looked(begun), "save_failed"), "it was agreed only then"
 
 
+def test_save_that_fails_names_a_few_of_those_it_waited_for(run: Run) -> None:
+    still = saving(run, 0.0, "w0001", "w0002")
+    for ident in ("w0001", "w0002", "w0003", "w0004"):
+        worker = replace(run.workers["w0003"], ident=ident, moved_s=0.0)
+        expected = still.expected.set(ident, None)
+        still = replace(still, workers=still.workers.put(worker), expected=expected)
+    (told,) = noted(looked(still), "save_failed")
+    assert "in w0001, w0002, w0003 for" in told["reason"]
+
+
 def test_save_that_the_group_trains_towards_has_not_begun(run: Run) -> None:
     still = saving(run, 0.0, "w0001", "w0002")
     assert still.saves.in_flight is not None
@@ -284,6 +308,33 @@ def test_save_that_the_group_trains_towards_has_not_begun(run: Run) -> None:
     turn = looked(replace(still, saves=ahead))
     assert turn.run.saves.in_flight is not None
     assert turn.run.saves.in_flight.since_s == NOW_S
+
+
+def ending(run: Run) -> Run:
+    """The run is to end, and no save is under way yet; it has time until now."""
+    return replace(run, ending=Ending(Outcome.STOPPED, "stopped", NOW_S))
+
+
+def test_run_ends_unsaved_at_its_deadline_and_not_before(run: Run) -> None:
+    assert not is_overdue(run, NOW_S)
+    assert not is_overdue(ending(run), NOW_S - 0.25)
+    assert is_overdue(ending(run), NOW_S)
+
+
+def test_last_save_that_still_moves_gets_its_time_beyond_the_deadline(run: Run) -> None:
+    late = ending(saving(run, 0.0, "w0001"))
+    for still_s, over in ((SAVE_STILL_S, False), (SAVE_STILL_S + 1, True)):
+        assert is_overdue(with_worker(late, "w0001", moved_s=NOW_S - still_s), NOW_S) is over
+
+
+def test_member_that_still_copies_or_fetches_gets_its_time_beyond_the_deadline(run: Run) -> None:
+    copying = with_worker(ending(run), "w0002", doing=Doing.COPYING)
+    assert not is_overdue(copying, NOW_S)
+    assert is_overdue(with_worker(copying, "w0002", moved_s=0.0), NOW_S)
+    # It waits at its node's lock, for one that is no member yet and that fetches
+    waiting = with_worker(ending(run), "w0002", doing=Doing.STAGING, moved_s=0.0, node="node")
+    assert is_overdue(waiting, NOW_S)
+    assert not is_overdue(with_worker(waiting, "w0003", doing=Doing.STAGING, node="node"), NOW_S)
 
 
 def test_worker_of_another_stage_is_not_taken_for_one_that_starts(run: Run) -> None:
