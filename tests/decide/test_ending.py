@@ -222,9 +222,7 @@ def test_run_whose_highest_state_is_saved_ends_with_the_step_of_that() -> None:
     run = gathered(6, 7)
     saves = replace(run.saves, committed=7, committed_position=run.workers["w0002"].position)
     (finish,) = [
-        each
-        for each in decided(replace(run, saves=saves)).actions
-        if isinstance(each, act.Finish)
+        each for each in decided(replace(run, saves=saves)).actions if isinstance(each, act.Finish)
     ]
     assert finish.step == 7
 
