@@ -169,7 +169,7 @@ def gathered(*steps: int | None, **facts: Any) -> Run:
     driver = Driver(count=len(steps)).training(*idents)
     how = Ending(Outcome.STOPPED, "stopped", 1000.0)
     workers = driver.run.workers.put_all(
-        replace(driver.run.workers[ident], held=True, step=step)
+        replace(driver.run.workers[ident], held=True, step=step, position=2 * (step or 0))
         for ident, step in zip(idents, steps, strict=True)
     )
     found = replace(driver.run, phase=Phase.GATHERING, ending=how, workers=workers)
@@ -187,7 +187,7 @@ def test_last_save_is_of_the_highest_state_unless_the_ranks_differed() -> None:
         turn = decided(gathered(6, 7, divergence=differing))
         (grant,) = [each for each in turn.actions if isinstance(each, act.Grant)]
         assert (grant.writer, grant.saves) == saved
-        assert turn.run.place == (saved[1][0], 0)
+        assert turn.run.place == (saved[1][0], 2 * saved[1][0])
 
 
 def test_last_save_is_a_full_one_though_others_hold_changed_rows_only() -> None:

@@ -9,12 +9,15 @@ and its two lines, since mutmut's numbers move with the code. What is known of a
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -52,7 +55,23 @@ def main(words: list[str], root: Path = ROOT) -> int:
 
 def _room(root: Path, room: str, words: list[str]) -> int:
     """How many survive that aren't listed."""
-    where = _copy(root, room)
+    with _alone(root / "build" / "mutants" / f"{room}.lock") as lock:
+        return _changed(_copy(root, room), room, words, lock)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[int]:
+    """Hold a lock, which whoever inherits the file holds as well: a session may outlive this."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"another run has {path.stem}: wait for it, or end it") from None
+        yield file.fileno()
+
+
+def _changed(where: Path, room: str, words: list[str], lock: int) -> int:
     changes: dict[str, Change] = {}
     planned: dict[str, Planned] = {}
     for file in files_of(where, words):
@@ -68,7 +87,7 @@ def _room(root: Path, room: str, words: list[str]) -> int:
     print(f"{room}: {len(changes)} mutants, {len(left)} of them to be played", flush=True)
     if left:
         files = sorted({each.file for each in planned.values()})
-        _play(where, room, {"files": files, "mutants": left})
+        _play(where, room, {"files": files, "mutants": left}, lock)
         verdicts = standing(where, sums)
     return _tell(changes, verdicts)
 
@@ -88,7 +107,7 @@ def _copy(root: Path, room: str) -> Path:
     return where
 
 
-def _play(where: Path, room: str, plan: dict[str, object]) -> None:
+def _play(where: Path, room: str, plan: dict[str, object], lock: int) -> None:
     """One session of pytest, whose plugin plays them all."""
     planned = where / "plan.json"
     planned.write_text(json.dumps(plan))
@@ -100,6 +119,7 @@ def _play(where: Path, room: str, plan: dict[str, object]) -> None:
         check=True,
         cwd=where,
         env=os.environ | {"PYTHONPATH": str(where)},
+        pass_fds=[lock],
     )
 
 

@@ -85,7 +85,8 @@ def _play(
     """What the tests say, and the name of the one that fails."""
     if not items:
         return UNTOUCHED, ""
-    told = session.config.rootpath / "told.txt"
+    # Another session's fork may still be under way here, whose session was ended
+    told = session.config.rootpath / f"told-{os.getpid()}.txt"
     told.unlink(missing_ok=True)
 
     def play() -> None:
