@@ -180,7 +180,25 @@ def test_first_group_begins_where_the_checkpoint_is() -> None:
         "start",
         0,
     )
-    assert not turn.run.catches_up
+    assert turn.run.catches_up is False
+
+
+def test_incident_after_which_nobody_has_a_state_went_on_from_a_checkpoint() -> None:
+    run = replace(from_the_checkpoint(), incident=lost().incident)
+    incident = decided(run).run.incident
+    assert incident is not None
+    assert incident.done == "went on with 2 workers from a checkpoint"
+
+
+def test_member_for_whom_there_is_no_seat_is_to_go() -> None:
+    run = lost()
+    sizes = replace(run.policy.sizes, count=1, smallest=1, largest=1)
+    took = run.workers.put(replace(run.workers["w0001"], took=(8, 64)))
+    run = replace(run, policy=replace(run.policy, sizes=sizes), target=1, workers=took)
+    after = decided(run).run
+    assert after.seats == ("w0001",)
+    assert [worker.leaving for worker in after.workers.values()] == [False, True, False]
+    assert after.workers["w0001"].took == (0, 0)
 
 
 def test_group_that_never_gets_a_step_done_gives_up_with_how_often_it_was_tried() -> None:
