@@ -97,7 +97,7 @@ def test_group_whose_donor_has_not_stepped_begins_at_its_step() -> None:
 
 
 def test_group_begins_where_its_donor_stands_with_nothing_granted() -> None:
-    run = replace(lost(), broke_step=True, pieced=True, retry_s=1.0, planned="", fruitless=1)
+    run = replace(lost(), broke_step=True, pieced=True, retry_s=1.0, planned="grow", fruitless=1)
     after = decided(run).run
     assert (after.phase, after.since_s, after.moved_s) == (Phase.FORMING, NOW_S, NOW_S)
     assert (after.generation, after.members, after.seats) == (2, after.seats, after.members)
@@ -112,6 +112,7 @@ def test_group_begins_where_its_donor_stands_with_nothing_granted() -> None:
         "",
     )
     assert after.retry_s is None
+    assert decided(replace(run, divergence=True)).run.divergence is False
     for rank, ident in enumerate(after.seats):
         worker = after.workers[ident]
         assert (worker.rank, worker.stage, worker.generation) == (rank, Stage.MEMBER, 2)
@@ -130,6 +131,13 @@ def test_members_of_a_group_that_is_formed_keep_what_they_were_told_before() -> 
     gone = after.workers["w0001"]
     assert (gone.rank, gone.stage, gone.generation, gone.leaving) == (None, Stage.MEMBER, 1, True)
     assert not after.workers["w0002"].leaving
+
+
+def test_run_that_shrinks_wants_no_more_than_it_has_from_then_on() -> None:
+    for on_loss, target in (("shrink", 2), ("replace", 3)):
+        run = lost(smallest=1, on_loss=on_loss)
+        few = replace(run, workers=run.workers.without("w0004"))
+        assert decided(few).run.target == target
 
 
 def test_number_that_an_earlier_driver_may_have_spent_is_not_used() -> None:

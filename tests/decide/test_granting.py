@@ -76,7 +76,8 @@ def test_nothing_is_granted_beyond_the_end_nor_while_the_group_is_to_stop() -> N
         {"policy": replace(run.policy, until=run.fastest)},
         {"granted_end": run.fastest + 100, "granted_position": run.fastest_position + 200},
     ):
-        assert not decided(replace(run, **facts)).actions
+        owed = replace(run.saves, owed=True)
+        assert not decided(replace(run, saves=owed, **facts)).actions
     leaving = replace(run.workers["w0002"], leaving=True)
     warm = replace(run.workers["w0002"], ident="w0003", rank=None, leaving=False)
     reforms = run.workers.put(leaving).put(replace(warm, stage=Stage.WARM))
@@ -165,5 +166,6 @@ def test_grant_reaches_less_far_while_one_is_on_its_way_whom_the_group_waits_for
     for target, steps in ((3, 3), (2, 8)):
         (grant,) = grants(decided(replace(run, workers=starting, target=target)))
         assert grant.end == run.fastest + steps
+        assert grant.position == run.fastest_position + 2 * steps
     (grant,) = grants(decided(replace(run, target=3)))
     assert grant.end == run.fastest + 8, "nobody is on his way"
