@@ -123,6 +123,10 @@ def test_rows_that_were_moved_are_told_with_who_gave_and_who_took() -> None:
         "rows": 8,
         "size_bytes": 64,
     }
+    run = forming(givers=("w0001",))
+    empty = run.workers.put(replace(run.workers["w0001"], took=(8, 0)))
+    (moved, _) = told(joined(replace(run, workers=empty)))
+    assert moved["takers"] == ["w0001", "w0002"], "rows of no bytes are rows"
 
 
 def test_generation_that_only_catches_up_is_gathered_again() -> None:

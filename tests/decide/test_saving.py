@@ -195,3 +195,54 @@ def test_parts_are_put_together_by_rank() -> None:
     assert found.sizes["v"].largest == 4.0
     assert found.measured == {}
     assert put_together(written, {0: part(0)}).stall_s == 2.0
+
+
+RANKS = ("w0001", "w0002", "w0003")
+
+
+def in_parts() -> Driver:
+    """Three members have copied their rows for the save of step 4."""
+    driver = Driver(count=3, save_steps=4, in_parts=True).training(*RANKS)
+    driver.step(4, *RANKS)
+    return driver
+
+
+def checked(rank: int, step: int = 4) -> ev.SaveChecked:
+    made = replace(part(rank), step=step, position=step)
+    return ev.SaveChecked(RANKS[rank], 1, step, {"v": 1}, step, made, 1)
+
+
+def written(rank: int = 0) -> ev.SaveWritten:
+    made = replace(part(rank), position=4)
+    return ev.SaveWritten(RANKS[rank], 1, 4, 4, "d", "p", (), {"v": 1}, part=made)
+
+
+def why(driver: Driver, word: str) -> str:
+    (reason,) = [each["reason"] for each in noted(driver, word)]
+    return str(reason)
+
+
+def test_save_in_parts_says_whose_part_is_lacking_or_what_is_amiss() -> None:
+    driver = in_parts()
+    driver.tell(written(), checked(2), ev.Gone("w0002", ev.Cause.DIED))
+    assert why(driver, "save_lost") == "w0002, which has a part in it, is gone"
+    driver = in_parts()
+    driver.tell(written(), checked(2), ev.SaveFailed(1, 4, "503", False, 4, "w0002", 1))
+    assert why(driver, "save_failed") == "503"
+    driver = in_parts()
+    driver.tell(written(), checked(1), checked(2, step=5))
+    assert why(driver, "save_failed") == "the ranks' parts are of steps 4, 5"
+
+
+def test_parts_without_a_word_of_the_writer_are_no_checkpoint() -> None:
+    driver = in_parts()
+    driver.tell(checked(0), checked(1), checked(2))
+    assert why(driver, "save_failed") == "its writer has told nothing of it"
+    assert not driver.all(act.Commit)
+
+
+def test_parts_of_what_is_committed_are_forgotten() -> None:
+    driver = in_parts()
+    driver.tell(written(), checked(1), checked(2))
+    assert driver.all(act.Commit)
+    assert not driver.run.parts
