@@ -13,7 +13,6 @@ from orchestrator.decide.reconcile import MOST_CHANGES, Restless
 from orchestrator.decide.turn import Turn
 from tests.decide.situation import Driver
 
-
 RUN = Driver(count=1).training("w0001").run
 
 

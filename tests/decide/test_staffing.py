@@ -80,7 +80,9 @@ def test_those_that_follow_used_up_processes_are_standbys_until_these_are_gone()
     assert [item.standby for item in started(decided(replace(run, workers=used)))] == [True]
 
 
-@pytest.mark.parametrize(("failures", "start_failures"), [(4, 0), (0, 4), (4, 5), (1, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("failures", "start_failures"), [(2, 0), (4, 0), (0, 4), (4, 5), (1, 1)], ids=str
+)
 def test_start_waits_the_longer_the_more_has_failed(failures: int, start_failures: int) -> None:
     run = replace(lacking(), failures=failures, start_failures=start_failures)
     turn = decided(run)
