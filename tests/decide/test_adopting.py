@@ -212,7 +212,8 @@ def test_state_that_was_rolled_back_from_is_nobodys() -> None:
 
 
 def test_grant_that_reached_some_members_alone_is_sent_again_to_all() -> None:
-    for lacking in ({"granted_end": 53}, {"granted_position": 106}):
-        _, actions = adopted([WHOLE[0], replace(WHOLE[1], **lacking)])
+    earlier = replace(WHOLE[1], granted_end=53), replace(WHOLE[1], granted_position=106)
+    for lacking in earlier:
+        _, actions = adopted([WHOLE[0], lacking])
         grants = [item for item in actions if isinstance(item, act.Grant)]
         assert {(each.workers, each.end >= 54) for each in grants} == {(("w0001", "w0002"), True)}

@@ -40,14 +40,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Instead of running each test once."""
+    if session.testsfailed:
+        return None  # some weren't collected: pytest's own loop says so and ends
     where = session.config.rootpath
     plan = json.loads(session.config.getoption("mutants").read_text())
     planned = {mutant: Planned(*fields) for mutant, fields in plan["mutants"].items()}
     _never_to_the_disk()
     kept = where / "learned.json"
-    _forked(lambda: learning.learn(session.items, plan["files"], kept))
+    if not _forked(lambda: learning.learn(session.items, plan["files"], kept)):
+        raise pytest.UsageError("the tests didn't come to their end without a change")
     learned = {name: known for name, (_, known) in learning.recalled(kept).items()}
     if broken := [name for name, known in learned.items() if not known.passes]:
         print(f"left out, since they fail without a change: {', '.join(broken)}")
