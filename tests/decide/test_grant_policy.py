@@ -15,6 +15,7 @@ from orchestrator.decide.grant_policy import (
     ahead,
     ahead_s,
     next_end,
+    steps_within,
 )
 
 
@@ -60,3 +61,21 @@ def test_grants_of_many_members_are_no_more_than_a_driver_bears(
 ) -> None:
     renewed_s = ahead_s(workers, lacking=lacking) / 2
     assert workers / renewed_s <= MOST_PER_S
+
+
+def test_grant_is_renewed_when_half_of_it_is_used_up() -> None:
+    assert next_end(100, 49, 0.01, 1000) == 100
+    assert next_end(100, 50, 0.01, 1000) == 150
+    assert next_end(100, 100, 0.01, None, each=4) == 500, "each step leads so far"
+    assert next_end(100, 100, 0.01, None, each=4, ahead_s=0.5) == 300
+    assert next_end(7, 7, None, None, each=8) == 7 + 8 * FIRST_GRANT
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step_time_s", "steps"),
+    [(600.0, 0.125, 4800), (600.0, None, 600), (0.1, 1.0, 1), (1.0, 1e-9, 10**6), (6.0, 0.0, 6)],
+)
+def test_steps_within_some_seconds_are_as_many_as_take_so_long(
+    seconds: float, step_time_s: float | None, steps: int
+) -> None:
+    assert steps_within(seconds, step_time_s) == steps

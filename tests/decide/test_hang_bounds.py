@@ -14,7 +14,11 @@ from orchestrator.decide.hang_bounds import (
     COMPUTING_S,
     SLOW_START_S,
     WORKING_S,
+    computing,
+    computing_bound_s,
     hang_bound_s,
+    last_turn_s,
+    may_go_on,
     silence_bound_s,
 )
 from orchestrator.decide.phases import Phase
@@ -232,3 +236,56 @@ def test_few_that_are_left_of_many_may_be_silent_as_long_as_the_many(training: D
     assert len(large.workers) < 10
     assert silence_bound_s(large) == 12.5
     assert hang_bound_s(large) == hang_bound_s(run) + pulse_s(1000) - pulse_s(2)
+
+
+@pytest.mark.parametrize(
+    ("suspicions", "since_ago_s", "worked_ago_s", "goes_on"),
+    [
+        (0, COMPUTING_S - 0.25, None, True),
+        (0, COMPUTING_S, None, False),
+        (1, 2 * COMPUTING_S - 0.25, None, True),
+        (1, 2 * COMPUTING_S, None, False),
+        # One of them was at work meanwhile
+        (0, 1000.0, COMPUTING_S - 0.25, True),
+        (0, 1000.0, COMPUTING_S, False),
+        # And another one's work of before the step counts for nothing
+        (0, COMPUTING_S - 0.25, 5000.0, True),
+        (0, WORKING_S - 0.25, 1.0, True),
+        (0, WORKING_S, 1.0, False),
+        (1, 2 * WORKING_S - 0.25, 1.0, True),
+        (1, 2 * WORKING_S, 1.0, False),
+    ],
+)
+def test_member_inside_the_sessions_run_may_go_on_for_its_bound(
+    training: Driver,
+    suspicions: int,
+    since_ago_s: float,
+    worked_ago_s: float | None,
+    goes_on: bool,
+) -> None:
+    now_s, run = 10000.0, replace(training.run, suspicions=suspicions)
+    for ident, ago_s in (("w0001", 9000.0), ("w0002", worked_ago_s or since_ago_s)):
+        worker = replace(run.workers[ident], worked_s=now_s - ago_s)
+        run = replace(run, workers=run.workers.put(worker))
+    both = ["w0001", "w0002"]
+    assert may_go_on(run, both, now_s - since_ago_s, now_s, 0.25) is goes_on
+    assert not may_go_on(run, [], now_s - 1.0, now_s, 0.25)
+
+
+def test_run_whose_usual_steps_are_longer_gives_those_inside_it_as_much(training: Driver) -> None:
+    assert computing_bound_s(training.run) == COMPUTING_S
+    slow = replace(training.run, step_time_s=100.0)
+    assert computing_bound_s(slow) == hang_bound_s(slow) == 300.0
+    assert computing_bound_s(replace(slow, suspicions=1)) == 600.0
+    long = replace(training.run, step_time_s=2000.0)
+    assert may_go_on(long, ["w0001"], 0.0, 5000.0, 0.25), "however long that is"
+
+
+def test_members_that_compute_are_those_of_the_group(training: Driver) -> None:
+    run = training.run
+    for ident in run.workers:
+        worker = replace(run.workers[ident], doing=ev.Doing.COMPUTING, turned_s=70.0)
+        run = replace(run, workers=run.workers.put(worker))
+    assert computing(run) == ["w0001", "w0002"]
+    assert last_turn_s(replace(run, moved_s=60.0)) == 70.0
+    assert last_turn_s(replace(run, moved_s=80.0)) == 80.0
