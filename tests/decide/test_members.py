@@ -14,7 +14,6 @@ from orchestrator.decide.doing import Doing
 from orchestrator.decide.facts import members
 from orchestrator.decide.facts.members import LONGEST_LEARNT_S, WORK_SHARE, WORK_WINDOW_S
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.roster import Stage
 from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from tests.decide.situation import Driver
@@ -128,6 +127,28 @@ def test_member_that_is_ahead_moves_the_front_and_not_the_group() -> None:
     second = told(run, pulse("w0002", step=4, steps_per_s=9.0)).run
     assert second.step_time_s == 0.25, "rank 0's pace is the group's"
     assert told(run, pulse(step=6, steps_per_s=0.0, position=6)).run.step_time_s == 0.25
+
+
+def test_member_of_which_nothing_is_known_is_where_the_group_is() -> None:
+    run = training()
+    unknown = run.workers.put(replace(run.workers["w0001"], step=None))
+    after = told(replace(run, workers=unknown, laggards=5), pulse(step=5, position=4)).run
+    assert after.workers["w0001"].place == (5, 4, 0)
+    assert after.laggards == 4
+    slow = told(run, pulse(steps_per_s=0.5)).run
+    assert slow.step_time_s == 2.0
+
+
+def test_group_whose_slowest_has_not_stepped_yet_has_not_moved() -> None:
+    run = training(step=0, position=0, highest=0)
+    workers = run.workers
+    for ident in run.members:
+        workers = workers.put(replace(workers[ident], step=0, position=0))
+    run = replace(run, workers=workers, laggards=1)
+    after = told(run, pulse(step=1, position=2)).run
+    assert (after.place, after.moved_s, after.laggards) == ((0, 0), 32.0, 1)
+    stopped = told(run, held(step=0), handler=members.on_held).run
+    assert stopped.highest == 0
 
 
 @pytest.mark.parametrize(
@@ -340,7 +361,3 @@ def test_failure_to_join_after_the_formation_is_over_is_told_alone() -> None:
     )
     for event in (failed(worker="w0009"), replace(failed(), generation=2)):
         assert not told(run, event, handler=members.on_join_failed).actions
-
-
-def test_stage_of_a_worker_that_only_starts_is_no_members() -> None:
-    assert training().workers["w0003"].stage is Stage.STARTING
