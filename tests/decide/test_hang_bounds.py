@@ -231,7 +231,7 @@ def test_few_that_are_left_of_many_may_be_silent_as_long_as_the_many(training: D
     """They answer a question that was asked when they were a thousand."""
     run = training.run
     large = replace(
-        run, policy=replace(run.policy, sizes=replace(run.policy.sizes, largest=1000, standby=0))
+        run, policy=replace(run.policy, sizes=replace(run.policy.sizes, largest=900, standby=100))
     )
     assert len(large.workers) < 10
     assert silence_bound_s(large) == 12.5

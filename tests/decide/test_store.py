@@ -78,9 +78,9 @@ def test_store_that_does_not_answer_is_waited_for_and_that_is_no_fruitless_forma
     assert (turn.run.join_failures, turn.run.retry_s) == (1, NOW_S)
     assert not noted(turn), "it's asked again at once"
     assert turn.run.phase is Phase.FINDING
-    again = down(store_down_s=NOW_S - 9.0, join_failures=3)
+    again = down(store_down_s=NOW_S - 9.0, join_failures=1)
     assert (again.run.store_down_s, again.run.ending) == (NOW_S - 9.0, None)
-    wait_s = backoff_s(4, "formation 4")
+    wait_s = backoff_s(2, "formation 4")
     assert again.run.retry_s == NOW_S + wait_s
     assert noted(again) == [{"event": "backing_off", "seconds": round(wait_s, 3), "reason": "503"}]
 

@@ -50,7 +50,9 @@ WARM = ev.Warm("w0003", "node", 77, "w0003:1", ("0", "1"), "group")
 
 
 def test_worker_that_is_warm_is_a_standby_with_where_it_is() -> None:
-    turn = told(training(start_failures=3), WARM)
+    run = training(start_failures=3)
+    loading = run.workers.put(replace(run.workers["w0003"], doing=Doing.LOADING))
+    turn = told(replace(run, workers=loading), WARM)
     worker = turn.run.workers["w0003"]
     assert (worker.stage, worker.node, worker.pid, worker.address) == (
         Stage.WARM,
