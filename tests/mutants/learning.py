@@ -130,7 +130,7 @@ class Order:
     def of(self, mutant: str, planned: Planned) -> list[str]:
         """All tests that come by it."""
         told = self.told.get(mangled_name_from_mutant_name(mutant), Counter())
-        named = f"/test_{Path(planned.file).stem}.py::"
+        named = f"/test_{Path(planned.file).stem}"
         tests = [name for name, each in self.learned.items() if each.comes_by(mutant, planned)]
         return sorted(
             tests, key=lambda name: (-told[name], named not in name, self.learned[name].took_s)
