@@ -98,6 +98,18 @@ def test_group_that_goes_on_is_known_as_far_as_its_members_are() -> None:
     assert (run.started, run.pieced, run.rolled_back_from) == (True, False, 45)
     log = run.saves
     assert (log.committed, log.committed_position, log.changes) == (40, None, True)
+    assert log.last_s == NOW_S
+    assert adopted()[0].saves.changes is False
+
+
+def test_group_that_goes_on_as_it_was_granted_is_told_nothing() -> None:
+    assert not [item for item in adopted()[1] if isinstance(item, act.Grant | act.Quiesce)]
+
+
+def test_member_of_the_generation_before_is_none_of_a_group_that_is_whole() -> None:
+    run, _ = adopted([*WHOLE, report("w0003", 0, 50, generation=3)])
+    assert run.members == ("w0001", "w0002")
+    assert run.workers["w0003"].rank is None
 
 
 def test_first_save_after_a_driver_died_is_made_soon() -> None:
@@ -199,6 +211,7 @@ def test_run_whose_workers_have_no_state_has_not_started() -> None:
     run, _ = adopted([report("w0001", None, None)])
     assert (run.started, run.generation, run.place) == (False, 0, (0, 0))
     assert (run.granted_end, run.granted_position, run.members) == (0, 0, ())
+    assert (run.highest, run.fastest, run.fastest_position) == (0, 0, 0)
 
 
 def test_state_that_was_rolled_back_from_is_nobodys() -> None:
@@ -207,6 +220,9 @@ def test_state_that_was_rolled_back_from_is_nobodys() -> None:
         run, _ = adopted(held, rolled_back=(45, until))
         worker = run.workers["w0001"]
         assert (worker.step, worker.tainted) == (step, step is None)
+    trains, _ = adopted(rolled_back=(45, 4))
+    assert trains.pieced, "nobody goes on from it"
+    assert [worker.joined for worker in trains.workers.values()] == [False, False]
     warm, _ = adopted([*held, report("w0003", None, None)], rolled_back=(45, 4))
     assert not warm.workers["w0003"].tainted
 
