@@ -75,21 +75,26 @@ def sizes(rms: float, count: int = 1, **more: Any) -> dict[str, Size]:
 
 
 def test_state_that_jumped_names_the_worst_and_says_how_many_there_are() -> None:
-    driver = told(saving(on_outlier="stop"), sizes=sizes(1e9, 5), measured=sizes(1.0 / 5, 5))
-    (refused,) = noted(driver, "save_refused")
-    start, _, names = refused["reason"].partition(": ")
-    assert start == "jumped by step 4"
-    assert names.count("v0") == 3
-    assert names.endswith(" and 2 more")
-    error = driver.only(act.Finish).error
-    assert error["details"]["step"] == 4
-    assert sorted(error["details"]["tensors"]) == ["v00", "v01", "v02", "v03", "v04"]
-    assert error["remedy"] == (
-        "Look at the data and the learning rate, or see --on-outlier and --outlier-factor; "
-        "the last good checkpoint is kept"
-    )
-    few = told(saving(on_outlier="stop"), sizes=sizes(1e9, 3), measured=sizes(1.0, 3))
-    assert "more" not in noted(few, "save_refused")[0]["reason"]
+    grew = "(largest 1 to {0}e+09, root mean square 1 to {0}e+09)"
+    for count, told_of in (
+        (3, [("v00", 3), ("v01", 2), ("v02", 1)]),
+        (4, [("v00", 4), ("v01", 3), ("v02", 2)]),
+    ):
+        measured = {name: Size(1.0, 1.0) for name in sizes(1.0, count)}
+        driver = told(saving(on_outlier="stop"), sizes=sizes(1e9, count), measured=measured)
+        reason = "jumped by step 4: " + ", ".join(
+            f"{name} {grew.format(times)}" for name, times in told_of
+        )
+        reason += " and 1 more" if count > 3 else ""
+        assert noted(driver, "save_refused")[0]["reason"] == reason
+        error = driver.only(act.Finish).error
+        assert error["kind"] == "StateJumped"
+        assert error["message"] == reason
+        assert error["details"] == {"tensors": [*sizes(1.0, count)], "step": 4}
+        assert error["remedy"] == (
+            "Look at the data and the learning rate, or see --on-outlier and --outlier-factor; "
+            "the last good checkpoint is kept"
+        )
 
 
 @pytest.mark.parametrize(("trained", "factor"), [(True, 1e3), (False, 1e6)])

@@ -26,6 +26,7 @@ def test_changed_is_what_replace_gives_and_leaves_the_original_alone() -> None:
         changes = {"step": 7} if hasattr(item, "heard_s") else {"step": 7, "moved_s": 2.5}
         assert changed(item, changes) == replace(item, **changes)  # type: ignore[type-var]
         assert item == before
+        assert changed(item, vars(item)) == item
 
 
 def test_change_of_a_field_that_is_not_there_is_refused() -> None:
