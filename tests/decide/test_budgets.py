@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,21 @@ def test_backoff_grows_to_a_bound_and_starts_with_none(failures: int, worker: st
     assert delay_s == backoff_s(failures, worker)
     if failures <= 1:
         assert delay_s == 0
+
+
+def test_backoff_doubles_and_its_jitter_is_the_names_own_on_every_machine() -> None:
+    waits = [backoff_s(failures, "w0003") for failures in range(5)]
+    assert waits == [0.0, 0.0, 0.5185, 1.037, 2.074]
+    assert backoff_s(2, "w0001") == 0.4075
+    assert backoff_s(40, "w0003", 300.0) == pytest.approx(300.0 * 1.037)
+
+
+def test_losses_together_are_those_within_ten_seconds_of_the_first() -> None:
+    budgets = Budgets(9)
+    for at_s in (20.0, 20.0 + TOGETHER_S):
+        budgets = budgets.spend(Cause.DIED, "n", at_s)
+    assert budgets.spent(100.0) == 1
+    assert budgets.spend(Cause.DIED, "n", 20.25 + TOGETHER_S).spent(100.0) == 2
 
 
 def test_budgets_late_losses_are_counted_as_early_ones_are() -> None:
