@@ -13,6 +13,7 @@ from orchestrator.decide.actions import Outcome
 from orchestrator.decide.endings import LAST_SAVE_S
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
+from orchestrator.decide.recovery import FRUITLESS_LIMIT
 from orchestrator.decide.rules import ending
 from orchestrator.decide.run import Ending, Run
 from orchestrator.decide.turn import Turn
@@ -234,12 +235,51 @@ def test_last_save_of_members_that_stand_still_is_tried_again_after_its_wait() -
     assert [each.saves for each in decided(waits, 101.0).actions if isinstance(each, act.Grant)]
 
 
-def test_run_that_ends_where_no_member_has_a_state_ends_at_once() -> None:
-    """A member of the group before has one: it isn't asked to save."""
-    run = gathered(None, 6)
-    alone = replace(run.workers["w0002"], rank=None)
-    former = replace(run, workers=run.workers.put(alone), members=("w0001",), seats=("w0001",))
-    assert [each for each in decided(former).actions if isinstance(each, act.Finish)]
+def handing_over() -> Driver:
+    """The only member has handed its rank over, and its successor couldn't take the state yet when
+    the run is told to stop.
+    """
+    driver = Driver(count=1, standby=1).training("w0001").warm("w0002")
+    driver.tell(ev.Notice("w0001", "SIGTERM"))
+    end = driver.run.granted_end
+    driver.step(end, "w0001")
+    driver.held(end, "w0001")
+    assert driver.run.members == ("w0002",)
+    driver.tell(ev.StopAsked(ev.StopCause.SIGTERM, 60.0))
+    driver.tell(ev.JoinFailed("w0002", driver.run.generation, "the donor didn't answer"))
+    driver.tell(ev.Held("w0002", driver.run.generation, None, 0, "w0002:2", ""))
+    return driver
+
+
+def test_state_that_only_a_member_has_whose_rank_moved_on_is_taken_over_and_saved() -> None:
+    """It was lost with all steps since the last checkpoint, though its holder was alive."""
+    driver = handing_over()
+    step = driver.run.workers["w0001"].step
+    form = driver.only(act.Form)
+    assert (form.donor, form.step) == ("w0001", step)
+    driver.tell(ev.Joined("w0002", form.generation, form.step))
+    assert driver.only(act.Grant).saves == (step,)
+    position = driver.run.position
+    driver.tell(
+        ev.SaveWritten("w0002", form.generation, form.step, position, "d", "p", (), {"v": 1}),
+        ev.Committed(form.generation, form.step, position),
+    )
+    assert driver.only(act.Finish).outcome is Outcome.STOPPED
+    assert driver.run.saves.committed == step
+
+
+def test_state_that_nobody_can_take_over_in_the_end_is_not_waited_for() -> None:
+    run = handing_over().run
+    tried = replace(run, phase=Phase.GATHERING, fruitless=FRUITLESS_LIMIT)
+    held = tried.workers.put(replace(tried.workers["w0002"], held=True))
+    turn = decided(replace(tried, workers=held))
+    assert [each for each in turn.actions if isinstance(each, act.Finish)]
+
+
+def test_run_that_ends_with_the_last_one_who_has_a_state_ends_unsaved() -> None:
+    driver = handing_over()
+    driver.tell(ev.Gone("w0001", ev.Cause.PREEMPTED))
+    assert driver.only(act.Finish).outcome is Outcome.STOPPED
 
 
 def test_end_of_data_after_the_first_step_is_none_where_that_step_died_with_everybody() -> None:
