@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.decide import actions as act
+from orchestrator.decide import crew
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.endings import LAST_SAVE_S
@@ -266,6 +267,16 @@ def test_state_that_only_a_member_has_whose_rank_moved_on_is_taken_over_and_save
     )
     assert driver.only(act.Finish).outcome is Outcome.STOPPED
     assert driver.run.saves.committed == step
+
+
+def test_survivor_that_has_a_whole_state_saves_it_without_forming_a_group_first() -> None:
+    driver = Driver(count=2, smallest=1).training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(*died("w0002"), ev.StopAsked(ev.StopCause.SIGTERM, 60.0))
+    driver.held(4, "w0001")
+    assert driver.only(act.Grant).saves == (4,)
+    assert not driver.all(act.Form)
+    assert not crew.forms_to_save(driver.run)
 
 
 def test_state_that_nobody_can_take_over_in_the_end_is_not_waited_for() -> None:
