@@ -109,10 +109,13 @@ def formation(run: Run) -> Formation | None:
 
 
 def forms_to_save(run: Run) -> bool:
-    """Whether a run that ends can have all rows of divided tables saved, if it forms a group of those
-    who have them first.
+    """Whether a run that ends can have its state saved, if it forms a group of those who have it first:
+    all rows of divided tables, or what only a member of the generation before has.
     """
-    lacking = run.policy.saving.in_parts and not is_complete(run)
+    if any(run.workers[ident].step is not None for ident in run.members):
+        lacking = run.policy.saving.in_parts and not is_complete(run)
+    else:
+        lacking = not nobody_has_a_state(run)
     able = lacking and run.fruitless < recovery.FRUITLESS_LIMIT and is_enough(run)
     return able and not run.rolling_back and formation(run) is not None
 

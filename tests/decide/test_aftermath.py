@@ -165,6 +165,8 @@ def test_adopt_pays_for_the_member_that_died_with_the_driver() -> None:
     assert (run.incident.kind, run.incident.rank, run.incident.highest) == ("died", 1, 158)
     paid = from_journal([parse({**lost, "at": NOW})], 5, 50.0, NOW)
     assert len(paid.entries) == 1, "the next driver knows of it"
+    (gathering,) = notes(actions, "gathering")
+    assert gathering["reason"] == "the driver died, and so did a part of the group"
 
 
 def test_adopt_ends_a_run_whose_budget_is_used_up_by_it() -> None:

@@ -205,6 +205,10 @@ def test_loss_of_one_of_two_holders_moves_rows_and_reads_no_checkpoint() -> None
     assert "finding_checkpoint" not in driver.notes()
     (told,) = [one.event for one in driver.all(act.Note) if one.event.word == "generation"]
     assert (told.state_from, told.redone) == ("donor", 0)
+    assert driver.run.incident is not None
+    assert driver.run.incident.done == (
+        "went on with 2 workers from the live state, with rows of tables from each other"
+    )
 
 
 def test_standby_takes_the_lost_ranks_rows_from_those_who_have_them() -> None:

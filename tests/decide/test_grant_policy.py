@@ -63,17 +63,19 @@ def test_grants_of_many_members_are_no_more_than_a_driver_bears(
     assert workers / renewed_s <= MOST_PER_S
 
 
-def test_grant_reaches_as_many_positions_as_its_steps_lead_over_and_as_long_as_is_asked() -> None:
-    assert next_end(0, 0, 0.01, None, each=4) == 400
-    assert next_end(0, 0, 0.01, None, ahead_s=3.0) == 300
-    assert next_end(50, 0, 0.01, None) == 100, "half of it is left"
-    assert next_end(51, 0, 0.01, None) == 51
-    assert next_end(1, 0, 1.0 / 3.0, None) == 3, "one of three is no more than half"
+def test_grant_is_renewed_when_half_of_it_is_used_up() -> None:
+    assert next_end(100, 49, 0.01, 1000) == 100
+    assert next_end(100, 50, 0.01, 1000) == 150
+    assert next_end(100, 100, 0.01, None, each=4) == 500, "each step leads so far"
+    assert next_end(100, 100, 0.01, None, each=4, ahead_s=0.5) == 300
+    assert next_end(7, 7, None, None, each=8) == 7 + 8 * FIRST_GRANT
 
 
-def test_steps_within_a_time_are_at_least_one_and_as_many_as_seconds_where_nothing_is_known() -> (
-    None
-):
-    assert steps_within(10.0, 0.25) == 40
-    assert steps_within(10.0, 60.0) == 1
-    assert steps_within(10.0, None) == 10
+@pytest.mark.parametrize(
+    ("seconds", "step_time_s", "steps"),
+    [(600.0, 0.125, 4800), (600.0, None, 600), (0.1, 1.0, 1), (1.0, 1e-9, 10**6), (6.0, 0.0, 6)],
+)
+def test_steps_within_some_seconds_are_as_many_as_take_so_long(
+    seconds: float, step_time_s: float | None, steps: int
+) -> None:
+    assert steps_within(seconds, step_time_s) == steps

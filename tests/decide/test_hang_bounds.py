@@ -14,8 +14,10 @@ from orchestrator.decide.hang_bounds import (
     COMPUTING_S,
     SLOW_START_S,
     WORKING_S,
+    computing,
     computing_bound_s,
     hang_bound_s,
+    last_turn_s,
     may_go_on,
     silence_bound_s,
 )
@@ -229,46 +231,61 @@ def test_few_that_are_left_of_many_may_be_silent_as_long_as_the_many(training: D
     """They answer a question that was asked when they were a thousand."""
     run = training.run
     large = replace(
-        run, policy=replace(run.policy, sizes=replace(run.policy.sizes, largest=1000, standby=0))
+        run, policy=replace(run.policy, sizes=replace(run.policy.sizes, largest=900, standby=100))
     )
     assert len(large.workers) < 10
     assert silence_bound_s(large) == 12.5
     assert hang_bound_s(large) == hang_bound_s(run) + pulse_s(1000) - pulse_s(2)
 
 
-@pytest.mark.parametrize("suspicions", [0, 3])
-def test_member_may_go_on_while_it_works_and_for_so_long(suspicions: int) -> None:
-    """Up to the last moment; the bound is looked at a little earlier by who looks at intervals."""
-    run = replace(Driver(count=1).training("w0001").run, suspicions=suspicions)
-    since_s, slack_s, idents = 100.0, 0.5, ["w0001"]
+@pytest.mark.parametrize(
+    ("suspicions", "since_ago_s", "worked_ago_s", "goes_on"),
+    [
+        (0, COMPUTING_S - 0.25, None, True),
+        (0, COMPUTING_S, None, False),
+        (1, 2 * COMPUTING_S - 0.25, None, True),
+        (1, 2 * COMPUTING_S, None, False),
+        # One of them was at work meanwhile
+        (0, 1000.0, COMPUTING_S - 0.25, True),
+        (0, 1000.0, COMPUTING_S, False),
+        # And another one's work of before the step counts for nothing
+        (0, COMPUTING_S - 0.25, 5000.0, True),
+        (0, WORKING_S - 0.25, 1.0, True),
+        (0, WORKING_S, 1.0, False),
+        (1, 2 * WORKING_S - 0.25, 1.0, True),
+        (1, 2 * WORKING_S, 1.0, False),
+    ],
+)
+def test_member_inside_the_sessions_run_may_go_on_for_its_bound(
+    training: Driver,
+    suspicions: int,
+    since_ago_s: float,
+    worked_ago_s: float | None,
+    goes_on: bool,
+) -> None:
+    now_s, run = 10000.0, replace(training.run, suspicions=suspicions)
+    for ident, ago_s in (("w0001", 9000.0), ("w0002", worked_ago_s or since_ago_s)):
+        worker = replace(run.workers[ident], worked_s=now_s - ago_s)
+        run = replace(run, workers=run.workers.put(worker))
+    both = ["w0001", "w0002"]
+    assert may_go_on(run, both, now_s - since_ago_s, now_s, 0.25) is goes_on
+    assert not may_go_on(run, [], now_s - 1.0, now_s, 0.25)
 
-    def may(worked_s: float, now_s: float) -> bool:
-        worker = replace(run.workers["w0001"], worked_s=worked_s)
-        working = replace(run, workers=Roster([worker]))
-        return may_go_on(working, idents, since_s, now_s, slack_s)
 
-    bound_s = computing_bound_s(run) - slack_s
-    assert may(0.0, since_s + bound_s)
-    assert not may(0.0, since_s + bound_s + 0.25)
-    assert may(since_s + 10.0, since_s + 10.0 + bound_s)
-    assert not may(since_s + 10.0, since_s + 10.0 + bound_s + 0.25)
-    longest_s = WORKING_S * 2**suspicions - slack_s
-    assert may(since_s + longest_s, since_s + longest_s)
-    assert not may(since_s + longest_s, since_s + longest_s + 0.25)
-    assert not may_go_on(run, [], since_s, since_s, slack_s)
+def test_run_whose_usual_steps_are_longer_gives_those_inside_it_as_much(training: Driver) -> None:
+    assert computing_bound_s(training.run) == COMPUTING_S
+    slow = replace(training.run, step_time_s=100.0)
+    assert computing_bound_s(slow) == hang_bound_s(slow) == 300.0
+    assert computing_bound_s(replace(slow, suspicions=1)) == 600.0
+    long = replace(training.run, step_time_s=2000.0)
+    assert may_go_on(long, ["w0001"], 0.0, 5000.0, 0.25), "however long that is"
 
 
-def test_bounds_of_a_step_that_was_taken_for_hung_double_and_a_first_one_is_slow() -> None:
-    run = replace(
-        Driver(count=1).training("w0001").run, stepped=True, step_time_s=0.01, longest_s=0.01
-    )
-    assert hang_bound_s(run, stepped=False) == max(run.policy.hang_floor_s, SLOW_START_S)
-    assert hang_bound_s(run) == hang_bound_s(run, stepped=True) < SLOW_START_S
-    assert computing_bound_s(replace(run, suspicions=2)) == 4 * COMPUTING_S
-
-
-def test_bounds_allow_for_as_many_workers_as_the_run_may_have() -> None:
-    run = Driver(count=1).run
-    sizes = replace(run.policy.sizes, largest=2000, standby=500)
-    large = replace(run, policy=replace(run.policy, sizes=sizes))
-    assert hang_bound_s(large) - hang_bound_s(run) == pytest.approx(pulse_s(2500) - pulse_s(1))
+def test_members_that_compute_are_those_of_the_group(training: Driver) -> None:
+    run = training.run
+    for ident in run.workers:
+        worker = replace(run.workers[ident], doing=ev.Doing.COMPUTING, turned_s=70.0)
+        run = replace(run, workers=run.workers.put(worker))
+    assert computing(run) == ["w0001", "w0002"]
+    assert last_turn_s(replace(run, moved_s=60.0)) == 70.0
+    assert last_turn_s(replace(run, moved_s=80.0)) == 80.0

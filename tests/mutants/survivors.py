@@ -1,14 +1,14 @@
-"""What does mutmut say, and what is allowed to survive?"""
+"""What does a mutant change, and what is allowed to survive?"""
 
 from __future__ import annotations
 
+import difflib
 import json
-import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 SURVIVORS = Path(__file__).with_name("survivors.json")
-_RESULT = re.compile(r"\s*(\S+__mutmut_\d+): (survived|no tests)\s*")
 
 
 class Change(NamedTuple):
@@ -19,21 +19,13 @@ class Change(NamedTuple):
     becomes: str
 
 
-def names_of(results: str, rooms: tuple[str, ...]) -> list[str]:
-    """The mutants of these rooms or modules that no test noticed."""
-    found = [match[1] for line in results.splitlines() if (match := _RESULT.fullmatch(line))]
-    return [
-        name for name in found if name.startswith(tuple(f"orchestrator.{room}" for room in rooms))
-    ]
-
-
-def change_of(name: str, diff: str) -> Change:
-    """What a mutant changes, from the unified difference that mutmut shows."""
-    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++", "#"))]
+def change_of(module: str, before: Iterable[str], after: Iterable[str]) -> Change:
+    """What differs between the lines of a function and those of its mutant."""
+    differing = [*difflib.unified_diff([*before], [*after], n=0, lineterm="")]
+    lines = [line for line in differing if not line.startswith(("---", "+++"))]
     was, becomes = (
         " ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+"
     )
-    module = re.split(r"\.x(?:_|ǁ)", name)[0]
     return Change(module, was, becomes)
 
 

@@ -25,14 +25,14 @@ def meet(turn: Turn) -> None:
         if ended or save_policy.too_many_failed(run.policy.saving, run.saves):
             turn.set(ending=replace(how, at_once=True))
         else:
-            _save(turn, last=True)
+            _save_for_the_last_time(turn)
     elif run.reforms:
         turn.gather(run.reform)
 
 
-def _save(turn: Turn, *, last: bool = False) -> None:
+def _save_for_the_last_time(turn: Turn) -> None:
     """Save where the group stands, unless a save is under way, or the last try was just now."""
     run = turn.run
     if run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
-        save_under_way.agree(turn, run.step, run.seats[0], run.members, last=last)
+        save_under_way.agree(turn, run.step, run.seats[0], run.members, last=True)
         save_under_way.send(turn, run.members, run.granted_end, run.granted_position)

@@ -51,10 +51,7 @@ def end_gathered(turn: Turn) -> None:
     run = turn.run
     places = {ident: run.workers[ident].place for ident in run.members}
     writer = recovery.donor(run.members, places, differing=run.divergence)
-    if writer is None:
-        finish(turn)
-        return
-    if run.policy.saving.in_parts and not crew.is_complete(run):
+    if writer is None or (run.policy.saving.in_parts and not crew.is_complete(run)):
         if not crew.forms_to_save(run):
             finish(turn)
         return

@@ -139,7 +139,7 @@ def _seated(worker: Worker, rank: int | None, generation: int, now_s: float) -> 
     sits = rank is not None
     return replace(
         worker,
-        stage=Stage.MEMBER if sits else worker.stage,
+        stage=Stage.MEMBER,  # who has no seat was one
         held=False,
         joined=False,
         took=(0, 0),

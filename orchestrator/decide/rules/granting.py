@@ -43,8 +43,8 @@ def grant(turn: Turn) -> None:
     grows = end > run.granted_end or position > run.granted_position
     if not grows or fastest >= until or run.reforms:
         return
-    end, agreed = _agree(turn, end, position)
-    if end > run.granted_end or position > run.granted_position or agreed:
+    end = _agree(turn, end, position)
+    if end > run.granted_end or position > run.granted_position:
         _send(turn, end, position)
 
 
@@ -56,16 +56,14 @@ def _ahead_s(run: Run) -> float:
     return grant_policy.ahead_s(run.world_size, lacking=lacking)
 
 
-def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:
-    """The end that may be granted, at most ``end``, and whether a save is agreed with it."""
+def _agree(turn: Turn, end: int, position: int) -> int:
+    """The end that may be granted, at most ``end``, once the saves up to there are agreed."""
     policy, after = turn.run.policy.saving, turn.run.granted_end
-    agreed = False
     while (due := _due(turn, after, end)) is not None:
         step, soon = due
         flight = turn.run.saves.in_flight
         if flight is None:
             _agree_on(turn, step, position if soon else None)
-            agreed = True
         elif (
             policy.when_busy == "skip"
             and turn.now_s - flight.since_s > PATIENCE_S
@@ -80,9 +78,9 @@ def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:
             )
         else:
             # The next save waits for this one: the group may run up to the step before it
-            return max(after, step - 1), agreed
+            return max(after, step - 1)
         after = max(after, step)
-    return end, agreed
+    return end
 
 
 def _stands_still(run: Run) -> bool:
