@@ -65,8 +65,9 @@ test: check-fast  ## Everything that CI runs (nine minutes on two cores)
 
 soak: $(STAMP)  ## Thousands of kills, one hash for each graph (hours; make soak PART=3/20 runs one part of twenty)
 	$(BIN)/python -m pytest tests -m soak --every-turn --timeout 7200 $(if $(PART),--part $(PART))
+	$(if $(PART),,$(MAKE) --no-print-directory mutants)
 
-mutants: $(STAMP)  ## What the tests of ROOM let pass (make mutants ROOM=decide.budgets)
+mutants: $(STAMP)  ## What the tests of ROOM let pass (make mutants ROOM=decide.budgets; without it, of all that was gone through)
 	($(PIP) uv && $(UV) -e '.[dev,mutants]') || $(PIP) -e '.[dev,mutants]'
 	$(BIN)/python -m tests.mutants $(ROOM)
 

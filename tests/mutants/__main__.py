@@ -4,7 +4,8 @@ Rule: one thing is changed at a time, and the quick tests of the module's room t
 run (``session.py``). What survives is either listed in ``survivors.json``, with the reason why no
 test can or should tell, or printed here; then the exit code is 1. A change is known by its module
 and its two lines, since mutmut's numbers move with the code. What is known of a mutant is kept
-(``verdicts.py``). Without a word all of ROOMS is changed, which takes many hours.
+(``verdicts.py``). Without a word what has been gone through is changed (``gone_through.txt``), which
+`make soak` ends with: what was learned once isn't lost again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from tests.mutants.learning import Planned
 from tests.mutants.survivors import SURVIVORS, Change, listed
 from tests.mutants.verdicts import ENDED, FAILED, SURVIVED, UNTOUCHED, Verdict, standing, sum_of
 
-ROOMS = ("decide", "store", "driver", "workers")
+GONE_THROUGH = Path(__file__).with_name("gone_through.txt")
+"""Modules and packages of which nothing survives that isn't listed."""
 COPIED = ("orchestrator", "launch", "tests", "configs", "docs")
 FILES = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"),
@@ -45,7 +47,7 @@ def main(words: list[str], root: Path = ROOT) -> int:
         words: modules or packages such as ``decide.budgets``, or rooms.
         root: of the checkout.
     """
-    words = words or [*ROOMS]
+    words = words or GONE_THROUGH.read_text().split()
     rooms = sorted({word.split(".")[0] for word in words})
     found = [
         _room(root, room, [word for word in words if word.split(".")[0] == room]) for room in rooms

@@ -33,3 +33,20 @@ def test_listed_change_is_one_of_the_code_as_it_is_and_has_a_reason(change: Chan
     assert change.was in text, "the code has changed: look again whether a test can tell"
     assert change.was != change.becomes
     assert len(listed()[change]) > 20
+
+
+def test_what_was_gone_through_is_there_each_once() -> None:
+    words = (ROOT / "tests/mutants/gone_through.txt").read_text().split()
+    places = [ROOT.joinpath("orchestrator", *word.split(".")) for word in words]
+    assert words == sorted(set(words))
+    assert [
+        str(place) for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())
+    ] == []
+
+
+def test_what_may_survive_is_in_what_was_gone_through() -> None:
+    words = (ROOT / "tests/mutants/gone_through.txt").read_text().split()
+    modules = {change.module.removeprefix("orchestrator.") for change in listed()}
+    assert [
+        each for each in modules if not f"{each}.".startswith(tuple(f"{word}." for word in words))
+    ] == []
