@@ -21,7 +21,7 @@ from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import variables_of
 from tests.chaos.supervision import PACED, Supervised, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(6, "losses")]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(8, "losses")]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from orchestrator.driver.result import RunResult
 from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import INPUTS, Watcher, config_for, play, variables_of
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.chaos, pytest.mark.turns(6, "losses")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.chaos, pytest.mark.turns(8, "losses")]
 
 POISONED = """
 import runpy

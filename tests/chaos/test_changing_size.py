@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.tf,
     pytest.mark.chaos,
     pytest.mark.timeout(240),
-    pytest.mark.turns(6, "losses"),
+    pytest.mark.turns(8, "losses"),
 ]
 
 SLOTS = 3

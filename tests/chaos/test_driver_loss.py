@@ -24,7 +24,7 @@ from tests.chaos.supervision import PACED, ROOT, Supervised
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.object_stores import Server
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(6, "losses")]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(8, "losses")]
 
 
 def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(

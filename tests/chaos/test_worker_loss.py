@@ -15,7 +15,7 @@ from orchestrator.driver import startup
 from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import INPUTS, Watcher, config_for, kill_rank, play, variables_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(6, "losses")]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(8, "losses")]
 
 
 def test_all_members_killed_at_once_go_on_from_the_newest_checkpoint(

@@ -17,7 +17,7 @@ from tests.crash.test_commit_crash import each_death
 from tests.fakes.dying import Death, dying
 from tests.store.chains import Run, assert_state, links_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6, "dying before every write")]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(9, "dying before every write")]
 
 
 def _started(output: Location, changes: int) -> Run:

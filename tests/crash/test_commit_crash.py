@@ -38,7 +38,7 @@ from tests.fakes.dying import Death, Died, dying
 from tests.fakes.pausing import Pause
 from tests.store.runs import NAME, saved
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6, "dying before every write")]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(9, "dying before every write")]
 MOST_WRITES = 200
 
 

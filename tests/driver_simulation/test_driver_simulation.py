@@ -73,7 +73,7 @@ def fails_alike(seed: int, faults: Faults, settings: dict[str, Any], first: Exce
     return False
 
 
-@pytest.mark.parametrize("kind", quick_in_turn(KINDS, 10))
+@pytest.mark.parametrize("kind", quick_in_turn(KINDS, 18))
 def test_driver_in_a_world_where_things_go_wrong_ends_its_run_and_keeps_its_promises(
     kind: str,
 ) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 GATHERED = 4
-STANDS = 3000
+STANDS = 1000
 """Runs during which the counter of ``stands`` stands still."""
 INFINITE = range(6, 12)
 """Batches that hold an infinite number."""

@@ -26,7 +26,7 @@ from tests.end_to_end import test_divided_tables
 from tests.end_to_end.commands import plain_variables
 from tests.end_to_end.test_divided_tables import assert_same
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.slow, pytest.mark.turns(8, "losses")]
 
 INPUTS = Path(__file__).with_name("large_graph.py")
 cluster = test_divided_tables.cluster
@@ -94,7 +94,6 @@ def test_two_workers_write_a_part_each_of_the_bytes_that_one_worker_writes_alone
     )
 
 
-@pytest.mark.turns(6, "losses")
 def test_worker_that_is_killed_while_it_writes_its_part_spoils_nothing(
     cluster: str, source: Path, tmp_path: Path
 ) -> None:

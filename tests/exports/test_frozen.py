@@ -28,7 +28,7 @@ from tests import forked
 from tests.conftest import CORPUS
 from tests.exports.test_export import _entries
 
-pytestmark = pytest.mark.turns(6)
+pytestmark = pytest.mark.turns(8)
 
 STATE = ("Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "RefSwitch", "RefEnter")
 

@@ -96,7 +96,7 @@ HAPPENS = {
 }
 
 
-@pytest.mark.parametrize("name", quick_in_turn(SCHEDULES, 9))
+@pytest.mark.parametrize("name", quick_in_turn(SCHEDULES, 18))
 def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invariant(
     name: str,
 ) -> None:

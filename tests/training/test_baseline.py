@@ -22,7 +22,7 @@ from tests.graph.traits import batch as wild_batch
 from tests.graphs.library import CheckpointLibrary
 from tests.training.many_graphs import Case
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 
 INPUTS = {
     "mlp": "tests.end_to_end.inputs:mlp",

@@ -9,7 +9,7 @@ import pytest
 from tests import forked
 from tests.training.test_state_for_save import DTYPES
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 
 HEAD = """
 import sys

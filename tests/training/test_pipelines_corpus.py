@@ -20,7 +20,7 @@ from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.inputs.rank_share import Share
 from tests.training.conftest import NewRanks
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 
 WINE = "criteo-research__tf-tile/model_dir/model.ckpt-0"
 CENSUS = "Lapis-Hong__wide_deep_demo/census_model/model.ckpt-2"
