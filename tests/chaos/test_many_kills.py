@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.tf,
     pytest.mark.chaos,
-    pytest.mark.turns(24, "whole runs"),
+    pytest.mark.turns(32, "whole runs"),
 ]
 
 

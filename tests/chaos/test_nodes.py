@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.tf,
     pytest.mark.chaos,
     pytest.mark.timeout(400),
-    pytest.mark.turns(24, "whole runs"),
+    pytest.mark.turns(32, "whole runs"),
 ]
 
 RATE, FIRST_RATE = "GradientDescent/learning_rate:0", 0.05

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.chaos,
     pytest.mark.slow,
-    pytest.mark.turns(24, "whole runs"),
+    pytest.mark.turns(32, "whole runs"),
 ]
 
 STEPS, SAVE_STEPS = 24, 8

@@ -17,7 +17,7 @@ from tests.docs.shell import make_bucket, make_holders, make_pipeline, shell
 from tests.graphs.holders import HOLDERS
 from tests.launch.runs import recorded_run
 
-pytestmark = pytest.mark.turns(12)
+pytestmark = pytest.mark.turns(16)
 
 
 def _cases() -> list[object]:

@@ -14,7 +14,7 @@ import pytest
 from tests.docs.pages import ROOT
 from tests.launch.conftest import ray_environment
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 NOTEBOOK = ROOT / "docs" / "resuming.ipynb"
 

@@ -10,7 +10,7 @@ from orchestrator.journal.run_events import IncidentOver
 from orchestrator.journal.worker_events import LossOfWorker, WorkerHung, WorkerWarm
 from tests.benchmarks.crowd_on_ray import watch
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200), pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200), pytest.mark.turns(32, "whole runs")]
 SECONDS = 5.0
 """So long the group trains, a step each second where the machine bears it."""
 

@@ -15,7 +15,7 @@ from orchestrator.driver.fetch_workers import AGAIN, actors, connected, needs_of
 from orchestrator.driver.inference import ANYWHERE, NodeWish
 from orchestrator.errors import FatalError, WorkerLost
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 PLACE = NodeWish({"evaluator": 0.5}, {"role": "evaluator"})
 

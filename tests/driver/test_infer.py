@@ -15,7 +15,7 @@ from orchestrator.errors import GraphRefused, OrchestratorError, UserCodeError
 from tests import forked
 from tests.graphs.feeds import feeds_for
 
-pytestmark = pytest.mark.turns(10)
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 PLAIN = """
 import sys, numpy, tensorflow.compat.v1 as tf

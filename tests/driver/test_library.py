@@ -21,7 +21,7 @@ from tests.end_to_end import inputs
 from tests.end_to_end.commands import plain_variables
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(32, "whole runs")]
 
 
 def _meta(prefix: Path) -> MetaGraphDef:

@@ -23,7 +23,7 @@ from orchestrator.driver.observer import Observers, RunProgress
 from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = ROOT / "docs" / "operations.md"

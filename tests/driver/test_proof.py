@@ -31,7 +31,7 @@ from orchestrator.store.run.run_record import RunRecord
 from tests import forked
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 GRAPHS = "tests.driver.proof_graphs"
 

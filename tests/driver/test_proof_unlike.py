@@ -12,7 +12,7 @@ from orchestrator.errors import GraphRefused
 from tests import forked
 from tests.driver.test_proof import tried
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 GRAPHS = "tests.driver.unlike_graphs"
 UNMADE = "no weighted sum of the batches' gradients is one process's"

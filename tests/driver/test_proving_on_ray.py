@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 5

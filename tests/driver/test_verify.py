@@ -24,7 +24,7 @@ from orchestrator.graph.random.deterministic import without_chance
 from orchestrator.graph.worker_graph import DenseSeam, InputPort, TrainTarget, WorkerGraph
 from orchestrator.store.objects.location import open_location
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 PLAIN = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), ())
 TWO = RunConfig.model_validate({"source": "run", "workers": 2})

@@ -30,7 +30,7 @@ Patch = pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("invariant", BUGS)
 def test_planted_bug_is_caught_by_its_invariant(invariant: str, monkeypatch: Patch) -> None:
     kind, plant = BUGS[invariant]

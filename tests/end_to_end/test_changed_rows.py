@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.tf,
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.turns(6, "what becomes of divided tables"),
+    pytest.mark.turns(8, "what becomes of divided tables"),
 ]
 
 cluster = test_divided_tables.cluster

@@ -22,7 +22,7 @@ from orchestrator.graph.worker_graph import InputPort
 from tests.conftest import CORPUS
 from tests.end_to_end.commands import plain_variables, resumed
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.turns(12)]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.turns(24)]
 
 INPUT_MODULE = """
 import json, numpy as np

@@ -59,7 +59,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
     assert [name for name, value in one.items() if value.tobytes() != other[name].tobytes()] == []
 
 
-@pytest.mark.turns(6, "what becomes of divided tables")
+@pytest.mark.turns(8, "what becomes of divided tables")
 @pytest.mark.parametrize("name", GRAPHS)
 def test_divided_tables_end_with_the_bytes_of_whole_ones_also_on_another_number_of_workers(
     room: Path, tmp_path: Path, ray_address: str, name: str
@@ -107,7 +107,7 @@ def config_for(room: Path, output: Path, **changes: Any) -> Any:
     return parse_config({**values, **changes})
 
 
-@pytest.mark.turns(6, "what becomes of divided tables")
+@pytest.mark.turns(8, "what becomes of divided tables")
 def test_killed_worker_takes_the_run_back_to_its_newest_checkpoint_and_to_the_same_end(
     cluster: str, room: Path, tmp_path: Path
 ) -> None:
@@ -140,7 +140,7 @@ def test_killed_worker_takes_the_run_back_to_its_newest_checkpoint_and_to_the_sa
     )
 
 
-@pytest.mark.turns(6, "what becomes of divided tables")
+@pytest.mark.turns(8, "what becomes of divided tables")
 def test_killed_worker_whose_rows_another_holds_costs_no_step_and_no_checkpoint_is_read(
     cluster: str, room: Path, tmp_path: Path
 ) -> None:
@@ -182,7 +182,7 @@ def test_killed_worker_whose_rows_another_holds_costs_no_step_and_no_checkpoint_
     assert record["table_copies"] == 2
 
 
-@pytest.mark.turns(6, "what becomes of divided tables")
+@pytest.mark.turns(8, "what becomes of divided tables")
 def test_group_grows_by_rows_that_move_and_loses_no_step(
     cluster: str, room: Path, tmp_path: Path
 ) -> None:

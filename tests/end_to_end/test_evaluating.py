@@ -21,7 +21,7 @@ from orchestrator.store.run.lease import observe
 from tests.end_to_end.commands import ROOT, tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 WITHIN_S = 150.0
 GATED = """

@@ -15,7 +15,7 @@ from tests.end_to_end.commands import assert_close, plain_variables, resumed, tf
 from tests.graphs.library import CheckpointLibrary
 from tests.servers.programs import Server
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 
 @pytest.fixture(params=["gcs_server", "s3_server"])

@@ -25,7 +25,7 @@ from tests.chaos.runs import Watcher
 from tests.end_to_end.commands import tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 GRAPHS = "tests.driver.proof_graphs"
 
 

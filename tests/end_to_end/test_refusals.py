@@ -11,7 +11,7 @@ from tests.graphs.library import CheckpointLibrary
 
 pytestmark = [
     pytest.mark.tf,
-    pytest.mark.turns(5),
+    pytest.mark.turns(6),
 ]  # the checkpoints are made with TensorFlow; the refusals need none
 
 INPUT = ("--input", "tests.end_to_end.inputs:mlp")

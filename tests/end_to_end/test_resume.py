@@ -14,7 +14,7 @@ from tests.end_to_end import inputs
 from tests.end_to_end.commands import assert_close, plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 
 @pytest.mark.parametrize(("workers", "batches"), [(1, "mlp"), (2, "mlp_by_tensorflow"), (3, "mlp")])

@@ -20,7 +20,7 @@ from tests.graphs.library import CheckpointLibrary
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.programs import Server
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 WITHIN_S = 90.0
 

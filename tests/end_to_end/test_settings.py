@@ -19,7 +19,7 @@ from tests.end_to_end import inputs
 from tests.end_to_end.commands import assert_close, plain_variables
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 UNTIL_TWO_SAVES = """
 import pathlib, time

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.tf,
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.turns(24, "whole runs"),
+    pytest.mark.turns(32, "whole runs"),
 ]
 
 FLOOR_S = 2.0

@@ -13,7 +13,7 @@ from tests import forked
 from tests.end_to_end import step_graphs
 from tests.end_to_end.commands import assert_close, plain_variables, resumed, tfresume
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 MODULE = "tests.end_to_end.step_graphs"
 Made = Callable[..., Path]

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.commands import plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 
 def test_edits_are_told_everywhere_first_start_happens_once_and_leaving_flags_out_undoes_them(

@@ -17,7 +17,7 @@ from tests.chaos.runs import Watcher
 from tests.end_to_end.test_settings import config_for
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 
 LEAVES = """
 import sys

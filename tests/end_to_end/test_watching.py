@@ -17,7 +17,7 @@ from orchestrator.store.run.journal import read_journal
 from tests.end_to_end.commands import resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(32, "whole runs")]
 STEPS = 600
 
 

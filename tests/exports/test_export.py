@@ -27,7 +27,7 @@ from tests import forked
 from tests.conftest import CORPUS
 from tests.fakes.bundles import model, write_checkpoint
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 FORMATS: tuple[TensorFormat, ...] = ("checkpoint", "safetensors", "npz")
 

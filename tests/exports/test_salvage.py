@@ -23,7 +23,7 @@ from tests.end_to_end.commands import resumed
 from tests.fakes.bundles import model, write_bundle, write_checkpoint
 from tests.turns import quick_in_turn
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 TENSORS = {
     **{f"layer_{number:02d}/kernel": np.full((4, 3), number, np.float32) for number in range(40)},

@@ -15,7 +15,7 @@ from tests import forked
 
 pytestmark = [
     pytest.mark.tf,
-    pytest.mark.turns(5),
+    pytest.mark.turns(6),
     pytest.mark.usefixtures("forked_tensorflow"),
 ]
 PROGRAM = "tests.exports.switched_graphs"

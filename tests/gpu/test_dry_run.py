@@ -22,7 +22,7 @@ from tests.gpu import wheels
 from tests.gpu.aborting import NO_COMPILER, compile_library
 from tests.gpu.test_wheels import tiny_wheel
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 SCRIPT = wheels.ROOT / "tests" / "gpu" / "run.py"
 

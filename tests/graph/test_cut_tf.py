@@ -16,7 +16,7 @@ from tests.graph.bare import train_original
 from tests.graph.pair import Pair
 from tests.graph.traits import TRAITS, batch, make_trait
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 Made = tuple[Path, list[str]]
 STEPS = 4

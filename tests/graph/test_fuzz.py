@@ -11,7 +11,7 @@ import pytest
 
 from tests.graph.fuzzing import Fuzzer, FuzzFailure, exercise, mutate, mutate_bytes, seed_graphs
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 SEEDS = seed_graphs()
 ROUNDS = 40

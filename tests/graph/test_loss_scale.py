@@ -20,7 +20,7 @@ from tests.graph.bare import train_original
 from tests.graph.losses import LOSSES, WORDS
 from tests.graph.pair import Pair
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 
 PLAIN = {"mean", "sum", "mean+sum"}

@@ -13,7 +13,7 @@ from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inference.outputs import predictions
 from tests.conftest import CORPUS
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 WANTED = {
     "AnuGayan__tensorflowChatBot/model.tflearn": "FullyConnected_2/Softmax:0",

@@ -17,7 +17,7 @@ from tests.graph.bare import train_original, train_rewritten
 from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 KINDS: list[tuple[str, dict[str, Any]]] = [
     *(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tf
 STEPS = 3
 
 
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("name", sorted(STOPS))
 def test_group_makes_of_a_pattern_what_the_second_table_says(name: str, tmp_path: Path) -> None:
     hold(make(STOPS[name], tmp_path))

@@ -21,7 +21,7 @@ from tests.graph.pair import RANKS, Pair
 from tests.graph.traits import batch
 from tests.graph.wild import HABITS, Made, make_habit
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 STEPS, ROWS = 4, 4
 """Rows of each rank; an even number, since towers split them."""

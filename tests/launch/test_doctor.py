@@ -18,7 +18,7 @@ from launch.doctor.facts import NodeFacts, StoreProbe, probe_store
 from launch.doctor.nodes import told_apart
 from tests.launch.conftest import ray_environment
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 GIB = 1024**3
 VERSIONS = {"tfresume": "0.1.0", "tensorflow": "2.21.0", "ray": "2.60.0", "protobuf": "6.33.0"}

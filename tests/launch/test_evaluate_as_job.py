@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.tf,
     pytest.mark.slow,
-    pytest.mark.turns(24, "whole runs"),
+    pytest.mark.turns(32, "whole runs"),
 ]
 
 HELDOUT = """

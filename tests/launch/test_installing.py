@@ -23,7 +23,7 @@ from launch.versions import versions_text
 from tests.launch.conftest import ray_environment
 from tests.turns import quick_in_turn
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -21,7 +21,7 @@ from launch.jobs.plan import Attach, JobPlan, Submit, exit_code_of, submission_n
 from launch.jobs.server import JobServer
 from orchestrator.errors import ConfigError
 
-pytestmark = pytest.mark.turns(24, "whole runs")
+pytestmark = pytest.mark.turns(32, "whole runs")
 
 DEADLINE_S = 90.0
 

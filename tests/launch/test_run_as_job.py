@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.tf,
     pytest.mark.chaos,
-    pytest.mark.turns(24, "whole runs"),
+    pytest.mark.turns(32, "whole runs"),
 ]
 
 DEADLINE_S = 120.0

@@ -24,7 +24,7 @@ from tests.graphs.library import CheckpointLibrary
 from tests.launch.conftest import ray_environment, start_head, stop_head
 from tests.launch.feeds import WITHOUT_END
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.turns(24, "whole runs")]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.turns(32, "whole runs")]
 
 TOKEN = "0planted0cluster0token0of0sixtyfour0characters0000000000000000000"
 DEADLINE_S = 120.0

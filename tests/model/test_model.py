@@ -87,7 +87,7 @@ def counterexample(where: Path, *defines: str) -> tuple[list[Event], str]:
     return events_in(text), words[1]
 
 
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("form", FORMS)
 def test_model_breaks_no_property_in_any_order(form: str, tmp_path: Path) -> None:
     said = searched(tmp_path, *FORMS[form], *FEWER.get(form, ()), optimized=True)
@@ -103,7 +103,7 @@ def test_model_breaks_no_property_where_three_drivers_see_late_listings(tmp_path
     assert "Search not completed" not in said
 
 
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("bug", BUGS)
 def test_planted_bug_breaks_its_property_and_the_real_code_does_not_follow_it(
     bug: str, tmp_path: Path

@@ -26,7 +26,7 @@ from tests.servers.object_stores import HttpStore
 from tests.servers.programs import BUCKET
 from tests.store.runs import uploaded
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 PASSING: list[Kind] = ["unavailable", "throttled", "reset", "reset_in_body", "truncate", "slow"]
 PART = 5 << 20

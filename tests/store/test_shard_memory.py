@@ -50,7 +50,7 @@ def _ranks(
 
 
 @pytest.mark.slow
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("kind", ["local", "gcs", "s3"])
 def test_rank_saving_and_reading_a_large_table_takes_its_share_and_little_more(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -18,7 +18,7 @@ from tests.training.comparing import assert_identical, changed
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 GRAPHS: list[tuple[str, dict[str, Any]]] = [
     ("conv_bn", {"style": "dependencies"}),

@@ -46,7 +46,7 @@ from tests.training.test_sharded_tables import (
 )
 from tests.training.writing import write_bundle
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(6)]
 
 room = test_sharded_tables.room
 NOTING = replace(OPTIONS, changed_rows=True)

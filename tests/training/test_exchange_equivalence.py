@@ -17,7 +17,7 @@ from tests.training.comparing import assert_close, assert_identical, changed
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks, worker_graph
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 STEPS = 20
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad", "rmsprop")

@@ -41,7 +41,7 @@ def joint() -> list[Mapping[str, Any]]:
     ]
 
 
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize(
     ("optimizer", "resource", "partitions"),
     [

@@ -15,7 +15,7 @@ from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.training.inputs.preflight import preflight
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 Damage = Callable[[MetaGraphDef], None]
 

@@ -23,7 +23,7 @@ from tests.graphs.pipeline_makers import BATCH, ROWS
 from tests.training.conftest import NewRanks
 from tests.training.ranks import RankProcess, Ranks
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 
 BATCHES = ROWS // BATCH
 ENDLESS: list[tuple[str, dict[str, Any]]] = [

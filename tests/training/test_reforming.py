@@ -22,7 +22,7 @@ from tests.training.conftest import NewRanks
 from tests.training.deaths import computations, count_computations, wait_until
 from tests.training.ranks import Ranks, outcome_of
 
-pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(6)]
 
 
 ALLOCATOR_MIB = 64.0

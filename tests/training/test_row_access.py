@@ -27,7 +27,7 @@ from tests.training.sharded_graphs import SLOTS, of_a_step
 from tests.training.test_restoring_rows import NAMES, OPTIONS, joined
 from tests.training.test_sharded_tables import sharded
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(6)]
 
 room = test_restoring_rows.room
 

@@ -27,7 +27,7 @@ from tests.training.deaths import Place
 from tests.training.many_graphs import LIBRARY, NUMBERS, WILD, Case, corpus_cases
 from tests.training.ranks import RankPool, Ranks
 
-pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.slow, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.slow, pytest.mark.turns(6)]
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> list[
     return [name for name, array in one.items() if array.tobytes() != other[name].tobytes()]
 
 
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("name", GRAPHS)
 def test_tables_in_blocks_give_the_same_bytes_on_any_number_of_members_and_as_whole_ones(
     room: Path, new_ranks: NewRanks, name: str
@@ -188,7 +188,7 @@ checkpoints that look rows up and take batches as they are.
 """
 
 
-@pytest.mark.turns(5)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("case", OF_OTHERS, ids=str)
 def test_graphs_of_others_train_the_same_with_their_tables_divided(
     case: Case, tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path

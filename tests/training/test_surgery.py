@@ -24,7 +24,7 @@ from tests.training import plain_edits
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 STEPS, SLOTS = 6, 2
 
 

@@ -43,7 +43,7 @@ from tests.training.test_sharded_tables import (
     trained,
 )
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.turns(6)]
 
 OPTIONS = TrainingOptions(batches_per_step=SLOTS, deterministic=True)
 NAMES = ("adagrad-ref", "parts-adam", "lazy_adam-resource", "clipped-parts", "average")

@@ -20,7 +20,7 @@ from orchestrator.workers.placement import Placement, give_back, room, this_grou
 from orchestrator.workers.places import Lent
 from orchestrator.workers.runtime import these_gpus, this_node
 
-pytestmark = [pytest.mark.ray, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.ray, pytest.mark.turns(6)]
 OUTPUT = "memory://adopting"
 NAMESPACE = namespace_of(OUTPUT)
 

@@ -20,7 +20,7 @@ from orchestrator.training.group.layout import Layout
 from orchestrator.training.group.summation import Accumulator, add_up, nodes_of, root
 from tests.training.group.members import PLACES, Members, State
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(5)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 SHAPES: dict[str, list[tuple[str, tuple[int, ...]]]] = {
     "one": [("float32", (5,))],

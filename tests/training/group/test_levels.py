@@ -37,7 +37,7 @@ from tests.training.group.test_contract import (
 )
 from tests.training.group.threads import Threads
 
-pytestmark = pytest.mark.turns(5)
+pytestmark = pytest.mark.turns(6)
 
 MACHINES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=12)
 
