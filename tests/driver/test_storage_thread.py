@@ -595,6 +595,17 @@ def test_driver_whose_predecessor_died_between_a_commit_and_the_pointer_sets_it_
     assert newest.manifest().parent == before.label == "a0001-g0001/model.ckpt-200"
 
 
+def test_pointer_that_a_predecessor_left_behind_is_right_before_any_commit(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "out"))
+    record_takeover(output, 1, 1, 0)
+    saved(output, 100)
+    saved(output, 200)
+    write_pointer(output, "a0001-g0001/model.ckpt-100", ["a0001-g0001/model.ckpt-100"])
+    bench = Bench(tmp_path, label="a0001-g0001/model.ckpt-200", parent=(1, 1))
+    bench.storage_thread.close()
+    assert read_pointer(output) == "a0001-g0001/model.ckpt-200"
+
+
 def of_state(bench: Bench, step: int) -> ev.SaveWritten:
     """A save whose files are good, so that older ones needn't be kept."""
     files = uploaded(bench.output, step).files
