@@ -53,14 +53,14 @@ test-fast: $(STAMP)  ## The tests that need neither TensorFlow nor Ray and take 
 	$(BIN)/python -m pytest -n $(QUICK_JOBS) --dist worksteal $(FAST)
 
 # Side by side: what lints uses one core for most of its time
-check-fast: $(STAMP)  ## Lint and the quick tests, side by side (three quarters of a minute on two cores, twice that without caches)
+check-fast: $(STAMP)  ## Lint and the quick tests, side by side (some fifty seconds on two cores, a minute and a half without caches)
 	$(MAKE) --no-print-directory --jobs 2 lint test-fast
 
 check: check-fast  ## What test runs, with all examples of each kind
 	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
-test: check-fast  ## Everything that CI runs (ten minutes on two cores)
+test: check-fast  ## Everything that CI runs (eleven minutes on two slow cores)
 	$(HEAVY)
 
 soak: $(STAMP)  ## Thousands of kills, one hash for each graph (hours; make soak PART=3/20 runs one part of twenty)

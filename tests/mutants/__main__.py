@@ -4,7 +4,7 @@ Rule: one thing is changed at a time, and the quick tests of the module's room t
 run (``session.py``). What survives is either listed in ``survivors.json``, with the reason why no
 test can or should tell, or printed here; then the exit code is 1. A change is known by its module
 and its two lines, since mutmut's numbers move with the code. What is known of a mutant is kept
-(``verdicts.py``). Without a word what has been gone through is changed (``gone_through.txt``), which
+(``verdicts.py``). Without a word what has been gone through is played (``gone_through.txt``), which
 `make soak` ends with: what was learned once isn't lost again.
 """
 
