@@ -210,6 +210,7 @@ class StorageThread:
             (written, manifest), self._doubtful = self._doubtful, None
             began_s = self._scheduler.monotonic()
             try:
+                self._record()  # where that failed too, it was refused
                 commit(self._output, manifest, lease=self._lease)
             except StorageUnavailable:
                 self._doubtful = written, manifest

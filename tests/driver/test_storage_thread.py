@@ -536,6 +536,28 @@ def test_storage_thread_makes_up_for_a_commit_that_the_store_was_away_for(
     assert bench.next() == ev.Committed(1, 5, 10)
 
 
+def test_storage_thread_records_a_take_over_that_failed_before_it_settles_a_commit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused until the next save: a run whose last one it was had to write that anew."""
+    real = storage_thread_module.record_takeover  # type: ignore[attr-defined]
+    failures = [StorageUnavailable("503")] * 2
+
+    def sometimes(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(storage_thread_module, "record_takeover", sometimes)
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(bench.written(5), 2)
+    assert bench.next() == ev.SaveFailed(1, 5, "503")
+    assert not failures
+    bench.storage_thread.flush()
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10)
+
+
 def test_storage_thread_of_a_driver_that_may_have_been_followed_leaves_a_commit_in_doubt(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
