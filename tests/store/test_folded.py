@@ -10,11 +10,11 @@ import pytest
 
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch
 from orchestrator.store.bundle import folded as folding
+from orchestrator.store.bundle import values
 from orchestrator.store.bundle.data_writer import DataWriter
 from orchestrator.store.bundle.folded import ChainSave, Folded
 from orchestrator.store.bundle.index_writer import write_index
 from orchestrator.store.bundle.joint_crc import joint_problems
-from orchestrator.store.bundle.values import Values
 from orchestrator.store.objects.location import open_location
 from tests.store.chains import add_changed_rows
 from tests.store.slices import joined, local
@@ -51,8 +51,8 @@ def changed(key: str, rows: list[int], value: int, dtype: str = "float32") -> Gi
 
     def give(writer: DataWriter) -> None:
         shape = SHAPE if dtype == "float32" else (10,)
-        values = np.full((len(rows), *shape[1:]), value, dtype).tobytes()
-        add_changed_rows(writer, key, dtype, shape, np.array(rows, np.int64), values)
+        content = np.full((len(rows), *shape[1:]), value, dtype).tobytes()
+        add_changed_rows(writer, key, dtype, shape, np.array(rows, np.int64), content)
 
     return give
 
@@ -102,7 +102,8 @@ def test_tensors_are_those_of_the_last_save_that_gave_them(saves: list[ChainSave
 def test_rows_in_blocks_of_any_size_are_the_tables_and_check_together(
     saves: list[ChainSave], monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(folding, "CHUNK_BYTES", at_once)
+    for module in (folding, values):
+        monkeypatch.setattr(module, "CHUNK_BYTES", at_once)
     chain = Folded(saves)
     for key, table, row_bytes in (("emb", NOW, 8), ("counts", COUNTED, 1), ("emb", NOW, 8)):
         chunks = list(chain.chunks(key))
@@ -122,10 +123,12 @@ def test_rows_in_blocks_of_any_size_are_the_tables_and_check_together(
 def test_tensor_that_a_later_save_holds_whole_has_no_changes_from_before(
     saves: list[ChainSave], tmp_path: Path
 ) -> None:
-    saves.append(save(tmp_path, "m-4", full))
-    assert joined(list(Folded(saves).chunks("emb"))) == EMB.tobytes()
+    expected = EMB + 1000
+    saves.append(
+        save(tmp_path, "m-4", lambda one: one.add("emb", "float32", SHAPE, [expected.tobytes()]))
+    )
+    assert joined(list(Folded(saves).chunks("emb"))) == expected.tobytes()
     saves.append(save(tmp_path, "m-5", changed("emb", [3], 7)))
-    expected = EMB.copy()
     expected[3] = 7
     assert joined(list(Folded(saves).chunks("emb"))) == expected.tobytes()
     assert rows_of(Folded(saves), "emb", 2, 4) == expected[2:4].tobytes()
@@ -181,6 +184,16 @@ def test_changed_rows_that_do_not_fit_the_table_are_refused(
     with pytest.raises(CorruptCheckpoint) as refused:
         Folded([save(tmp_path, "m-1", full), save(tmp_path, "m-2", give)])
     assert (refused.value.message, refused.value.remedy) == (said, OLDER)
+
+
+def test_numbers_of_changed_rows_without_their_values_are_refused(tmp_path: Path) -> None:
+    def give(writer: DataWriter) -> None:
+        writer.add("tfresume/changed/00000/rows/emb", "int64", (1,), [bytes(8)])
+
+    with pytest.raises(
+        CorruptCheckpoint, match=r"^m-2: the changed rows of 'emb' and their values"
+    ):
+        Folded([save(tmp_path, "m-1", full), save(tmp_path, "m-2", give)])
 
 
 def test_damage_in_any_save_is_found_before_the_last_block_is_given(
@@ -239,10 +252,10 @@ def test_some_tensors_of_a_chain_are_written_as_one_plain_checkpoint(
         "words": (1,),
     }
     assert [piece.key for piece in index.pieces] == ["emb", "step", "words"]
-    values = Values(index, files)
-    assert joined(list(values.chunks("emb"))) == NOW.tobytes()
-    assert joined(list(values.chunks("step"))) == np.int64(2).tobytes()
-    assert values.strings("words") == [b"second"]
+    plain = values.Values(index, files)
+    assert joined(list(plain.chunks("emb"))) == NOW.tobytes()
+    assert joined(list(plain.chunks("step"))) == np.int64(2).tobytes()
+    assert plain.strings("words") == [b"second"]
     assert len(open_location(str(tmp_path / "plain")).list()) == 2
 
 

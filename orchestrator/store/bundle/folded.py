@@ -55,7 +55,7 @@ class Folded:
         self._saves = saves
         self._whole: dict[str, int] = {}
         self._over: dict[str, list[tuple[int, ChangedRows]]] = {}
-        self._numbers: tuple[str, list[np.ndarray]] = ("", [])
+        self._numbers: dict[str, list[np.ndarray]] = {}
         entries: dict[str, BundleTensor] = {}
         for number, save in enumerate(saves):
             for key, tensor in save.index.entries.items():
@@ -134,14 +134,14 @@ class Folded:
         """The numbers of a table's changed rows, save by save and rank by rank. Those of the last
         table are kept: it's read block after block.
         """
-        if self._numbers[0] != key:
+        if key not in self._numbers:
             found, shape = [], self.index.entries[key].shape
             for number, changed in self._over[key]:
                 save = self._saves[number]
                 content = b"".join(Values(save.index, save.files).chunks(changed.rows.key))
                 found.append(row_numbers(content, shape, save.name, key))
-            self._numbers = (key, found)
-        return self._numbers[1]
+            self._numbers = {key: found}
+        return self._numbers[key]
 
     @staticmethod
     def _put_over(
