@@ -21,7 +21,8 @@ def held(key: str, shape: tuple[int, ...], *pieces: bytes, **fields: Any) -> Ten
     return TensorInMemory(key, "int8", shape, pieces, **fields)
 
 
-ROWS = held("emb", (2, 3), b"abc", b"def", whole_shape=(5, 3), extents=((1, 2), (0, -1)))
+EMB = "emb\udcff"
+ROWS = held(EMB, (2, 3), b"abc", b"def", whole_shape=(5, 3), extents=((1, 2), (0, -1)))
 TENSORS = [
     ROWS,
     held("none", (0,)),
@@ -55,13 +56,13 @@ def test_data_file_of_a_rank_is_what_its_report_says() -> None:
     content = data.read(0, data.size_bytes)
     assert content == b"abcdef" + b"?12" + b"gh" + b"i"
     assert data.record().crc32c == google_crc32c.value(content)
-    assert (report.shard, report.num_shards, report.shapes) == (1, 3, {"emb": (5, 3)})
+    assert (report.shard, report.num_shards, report.shapes) == (1, 3, {EMB: (5, 3)})
 
     def crc(data: bytes) -> int:
         return int(google_crc32c.value(data))
 
     assert report.pieces == (
-        BundleTensor("emb", "int8", (2, 3), 1, 0, 6, crc(b"abcdef"), 0, ((1, 2), (0, 3))),
+        BundleTensor(EMB, "int8", (2, 3), 1, 0, 6, crc(b"abcdef"), 0, ((1, 2), (0, 3))),
         BundleTensor("none", "int8", (0,), 1, 6, 0, 0),
         BundleTensor("text", "string", (1,), 1, 6, 3, 77),
         BundleTensor("whole", "int8", (2,), 1, 9, 2, crc(b"gh")),
@@ -71,16 +72,16 @@ def test_data_file_of_a_rank_is_what_its_report_says() -> None:
 
 def test_index_of_the_only_file_lists_each_tensor_and_the_parts_of_it_that_are_there() -> None:
     rest = [
-        held("emb", (1, 3), b"uvw", whole_shape=(5, 3), extents=((0, 1), (0, WHOLE_DIMENSION))),
-        held("emb", (2, 3), b"xyzxyz", whole_shape=(5, 3), extents=((3, 2), (0, 3))),
+        held(EMB, (1, 3), b"uvw", whole_shape=(5, 3), extents=((0, 1), (0, WHOLE_DIMENSION))),
+        held(EMB, (2, 3), b"xyzxyz", whole_shape=(5, 3), extents=((3, 2), (0, 3))),
     ]
     bundle = BundleInMemory("m-5", [*TENSORS, *rest])
     content = bundle.index()
     assert content.name == "m-5.index"
     index = read_index(content.read(0, content.size_bytes))
     assert index.num_shards == 1
-    assert index.entries.keys() == {"emb", "none", "text", "whole", "x\udcff"}
-    assert (index.entries["emb"].shape, index.entries["emb"].slices) == ((5, 3), 3)
+    assert index.entries.keys() == {EMB, "none", "text", "whole", "x\udcff"}
+    assert (index.entries[EMB].shape, index.entries[EMB].slices) == ((5, 3), 3)
     assert [(one.offset, one.extents) for one in index.slice_data] == [
         (12, ((0, 1), (0, WHOLE_DIMENSION))),
         (0, ((1, 2), (0, WHOLE_DIMENSION))),
@@ -89,12 +90,29 @@ def test_index_of_the_only_file_lists_each_tensor_and_the_parts_of_it_that_are_t
     assert index.shard_bytes == {0: bundle.data().size_bytes}
 
 
+class Looked:
+    """Bytes that know which of them were asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.asked: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __getitem__(self, wanted: slice) -> bytes:
+        self.asked.append((wanted.start, wanted.stop))
+        return self._content[wanted]
+
+
 def test_checksums_are_computed_once_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[int] = []
     monkeypatch.setattr(MOVED, "add", moved.append)
     large = bytes(range(256)) * (CHUNK_BYTES // 256) + b"more"
-    bundle = BundleInMemory("m-5", [held("w", (len(large),), large, b"rest")])
+    looked = Looked(large)
+    bundle = BundleInMemory("m-5", [TensorInMemory("w", "int8", (4,), (looked, b"rest"))])
     data, report, _ = bundle.data(), bundle.report(), bundle.index()
-    assert moved == [CHUNK_BYTES, 4, 4]
-    assert report.pieces[0].crc32c == google_crc32c.value(large + b"rest")
     assert data.record().crc32c == report.pieces[0].crc32c
+    assert report.pieces[0].crc32c == google_crc32c.value(large + b"rest")
+    assert moved == [CHUNK_BYTES, 4, 4]
+    assert looked.asked == [(0, CHUNK_BYTES), (CHUNK_BYTES, 2 * CHUNK_BYTES)]

@@ -65,6 +65,10 @@ def read(*items: tuple[bytes, bytes]) -> BundleIndex:
             "m.index: 'w' is float32 [3, 2], 24 bytes, but claims 25",
         ),
         (
+            [HEADER, (b"w", entry(2**40, 2**40, size=8))],
+            f"m.index: 'w' is int8 [{2**40}, {2**40}], {2**80} bytes, but claims 8",
+        ),
+        (
             [HEADER, part(((0, 1),), 1, size=1)],
             "m.index has a slice of 'emb', and no such tensor",
         ),
