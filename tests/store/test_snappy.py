@@ -58,8 +58,8 @@ def test_copy_of_any_length_from_any_place_is_what_stands_there(
     expected = bytearray(TEXT)
     for _ in range(length):  # it may reach into what it writes
         expected.append(expected[-offset])
-    expected += b"!"
-    made = block(expected, literal(TEXT, 3), copy(length, offset, width), literal(b"!"))
+    expected += b"more"
+    made = block(expected, literal(TEXT, 3), copy(length, offset, width), literal(b"more"))
     assert uncompress(made, len(expected)) == expected
 
 
