@@ -79,43 +79,6 @@ def test_read_index_random_bytes_are_refused(data: bytes) -> None:
         read_index(data)
 
 
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        ({"dtype": 1, "size": 10 << 30, "shape": {"dim": [{"size": 1}]}}, "claims 10737418240"),
-        ({"dtype": 1, "size": 4, "offset": -8, "shape": {"dim": [{"size": 1}]}}, "negative"),
-        ({"dtype": 1, "size": 4, "shape": {"dim": [{"size": -1}]}}, "negative"),
-        (
-            {"dtype": 1, "size": 4, "shard_id": 3, "shape": {"dim": [{"size": 1}]}},
-            "data file 3 of 1",
-        ),
-        ({"dtype": 77, "size": 4}, "unknown dtype 77"),
-        ({"dtype": 1, "size": 8, "shape": {"dim": [{"size": 2**40}, {"size": 2**40}]}}, "claims 8"),
-    ],
-)
-def test_read_index_lying_entry_is_named(entry: dict[str, object], said: str) -> None:
-    items = [
-        (b"", serialize("BundleHeader", num_shards=1)),
-        (b"layer/kernel", serialize("BundleEntry", **entry)),
-    ]
-    with pytest.raises(CorruptCheckpoint, match=said) as caught:
-        read_index(table_bytes(items), "x.index")
-    assert "layer/kernel" in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("header", "said"),
-    [
-        ({"num_shards": 0}, "0 data files"),
-        ({"num_shards": 10**9}, "data files"),
-        ({"num_shards": 1, "endianness": 1}, "big-endian"),
-    ],
-)
-def test_read_index_impossible_header_is_refused(header: dict[str, int], said: str) -> None:
-    with pytest.raises(CorruptCheckpoint, match=said):
-        read_index(table_bytes([(b"", serialize("BundleHeader", **header))]))
-
-
 def test_read_index_with_an_uninitialised_byte_order_is_read() -> None:
     assert (
         read_index(
@@ -123,13 +86,6 @@ def test_read_index_with_an_uninitialised_byte_order_is_read() -> None:
         ).num_shards
         == 1
     )
-
-
-def test_read_index_lfs_pointer_is_called_by_its_name() -> None:
-    with pytest.raises(SourceError, match="Git LFS pointer"):
-        read_index(
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "x.index"
-        )
 
 
 @pytest.mark.parametrize("key", ["names", "a/kernel"])
@@ -165,17 +121,6 @@ def test_table_compressed_block_is_read() -> None:
     footer = b"\0\0" + bytes([position, len(index)])
     out += footer + b"\0" * (40 - len(footer)) + struct.pack("<Q", 0xDB4775248B80FB57)
     assert list(table_of(out, "t").items()) == [(b"k", b"vv")]
-
-
-def test_snappy_copies_of_every_kind_are_undone() -> None:
-    # "abcd", then copies: 1-byte offset 4 length 4, 2-byte offset 8 length 3, 4-byte offset 1
-    # length 5 (overlapping)
-    data = (
-        bytes([16, 3 << 2])
-        + b"abcd"
-        + bytes([0x01, 4, (2 << 2) | 2, 8, 0, (4 << 2) | 3, 1, 0, 0, 0])
-    )
-    assert uncompress(data, 100) == b"abcdabcdabc" + b"c" * 5
 
 
 @given(st.binary(max_size=200))

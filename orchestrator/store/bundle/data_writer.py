@@ -157,10 +157,11 @@ class DataWriter:
                 data = bytes(view[at : at + WRITE_BYTES])
                 crc = google_crc32c.extend(crc, data)
                 self._write(data)
-        due = prod(shape) * ITEM_BYTES.get(dtype, 0)
-        if dtype in ITEM_BYTES and self._offset - start != due:
+        given = self._offset - start
+        if dtype in ITEM_BYTES and given != prod(shape) * ITEM_BYTES[dtype]:
+            due = prod(shape) * ITEM_BYTES[dtype]
             raise OutputError(
-                f"{key!r} {list(shape)} takes {due} bytes and was given {self._offset - start}",
+                f"{key!r} {list(shape)} takes {due} bytes and was given {given}",
                 remedy="Nothing was saved; the next save tries again",
             )
         self._enter(key, dtype, shape, extents, start, crc)

@@ -55,7 +55,7 @@ class Folded:
         self._saves = saves
         self._whole: dict[str, int] = {}
         self._over: dict[str, list[tuple[int, ChangedRows]]] = {}
-        self._numbers: tuple[str, list[np.ndarray]] = ("", [])
+        self._numbers: dict[str, list[np.ndarray]] = {}
         entries: dict[str, BundleTensor] = {}
         for number, save in enumerate(saves):
             for key, tensor in save.index.entries.items():
@@ -81,8 +81,8 @@ class Folded:
             yield from Values(save.index, save.files).chunks(key)
             return
         tensor = self.index.entries[key]
-        row_bytes = max(1, prod(tensor.shape[1:]) * ITEM_BYTES[tensor.dtype])
-        at_once, reads = max(1, CHUNK_BYTES // row_bytes), list[PartRead]()
+        row_bytes = prod(tensor.shape[1:]) * ITEM_BYTES[tensor.dtype]
+        at_once, reads = max(1, CHUNK_BYTES // max(1, row_bytes)), list[PartRead]()
         for start in range(0, tensor.shape[0], at_once):
             stop = min(start + at_once, tensor.shape[0])
             block = bytearray((stop - start) * row_bytes)
@@ -103,8 +103,7 @@ class Folded:
         reads = RowReader(save.index, save.files).read(key, start, stop, into)
         if len(into):
             out = np.frombuffer(into, np.uint8).reshape(stop - start, -1)
-            over = self._over.get(key, ())
-            for (number, changed), rows in zip(over, self._rows(key), strict=True):
+            for (number, changed), rows in zip(self._over[key], self._rows(key), strict=True):
                 reads += self._put_over(self._saves[number], changed, rows, start, out)
         return reads
 
@@ -135,14 +134,14 @@ class Folded:
         """The numbers of a table's changed rows, save by save and rank by rank. Those of the last
         table are kept: it's read block after block.
         """
-        if self._numbers[0] != key:
+        if key not in self._numbers:
             found, shape = [], self.index.entries[key].shape
-            for number, changed in self._over.get(key, ()):
+            for number, changed in self._over[key]:
                 save = self._saves[number]
                 content = b"".join(Values(save.index, save.files).chunks(changed.rows.key))
                 found.append(row_numbers(content, shape, save.name, key))
-            self._numbers = (key, found)
-        return self._numbers[1]
+            self._numbers = {key: found}
+        return self._numbers[key]
 
     @staticmethod
     def _put_over(

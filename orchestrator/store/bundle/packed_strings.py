@@ -20,12 +20,15 @@ def packed_strings(strings: Iterable[bytes]) -> tuple[tuple[bytes, ...], int]:
     their checksum, the text.
     """
     elements = list(strings)
-    packed = b"".join(
-        struct.pack("<I" if len(text) < 2**32 else "<Q", len(text)) for text in elements
-    )
+    packed = b"".join(counted_length(len(text)) for text in elements)
     check = struct.pack("<I", mask(google_crc32c.value(packed)))
     crc = google_crc32c.value(packed + check)
     for text in elements:
         crc = google_crc32c.extend(crc, text)
     head = b"".join(varint(len(text)) for text in elements) + check
     return (head, *elements), crc
+
+
+def counted_length(length: int) -> bytes:
+    """What of an element's length goes into the checksum: 4 bytes, and 8 from 4 GiB on."""
+    return struct.pack("<I" if length < 2**32 else "<Q", length)

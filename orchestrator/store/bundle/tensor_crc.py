@@ -13,6 +13,7 @@ import struct
 import google_crc32c
 
 from orchestrator.store.bundle.bundle import BundleTensor
+from orchestrator.store.bundle.packed_strings import counted_length
 from orchestrator.store.bundle.sstable import read_varint, unmask
 
 UNCHECKED = frozenset({"variant", "resource"})
@@ -34,7 +35,7 @@ def _string_problem(tensor: BundleTensor, data: bytes) -> str:
     try:
         for _ in range(tensor.elements):
             length, position = read_varint(data, position)
-            crc = google_crc32c.extend(crc, struct.pack("<I" if length < 2**32 else "<Q", length))
+            crc = google_crc32c.extend(crc, counted_length(length))
             total += length
         stored = data[position : position + 4]
         if unmask(struct.unpack("<I", stored)[0]) != crc:
