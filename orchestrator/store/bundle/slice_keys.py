@@ -38,6 +38,8 @@ def slice_of(key: bytes, file: str) -> tuple[str, Extents]:
         for _ in range(2 * rank):
             number, position = _signed(key, position)
             numbers.append(number)
+        if position != len(key):  # cut behind its name, it would be the whole tensor's
+            raise ValueError("more bytes or fewer than its rank has")
     except (IndexError, ValueError) as error:
         raise _damaged(file) from error
     return name, tuple(zip(numbers[::2], numbers[1::2], strict=True))
