@@ -73,7 +73,13 @@ def _said_of(block: int) -> str:
 
 def test_good_index_says_all_with_nothing_in_doubt() -> None:
     part = serialize(
-        "BundleEntry", dtype=1, shape={"dim": [{"size": 2}]}, size=8, offset=90, shard_id=2
+        "BundleEntry",
+        dtype=1,
+        shape={"dim": [{"size": 2}]},
+        size=8,
+        offset=90,
+        shard_id=2,
+        slices=[{}],  # a part has none of its own, whatever its record says
     )
     whole = _entry(0, shape={"dim": [{"size": 5}]}, size=0, slices=[{}], offset=0)
     more = ((slice_key("parts", ((1, 2),)), part), (b"parts", whole))
@@ -127,6 +133,24 @@ def test_certain_record_that_says_nonsense_is_told_and_ends_a_run() -> None:
     assert read.problems[1] == "m.index: 'k03' has the unknown dtype 77"
     assert read.problems[2].startswith("m.index, key '\\udcffk' holds a damaged BundleEntry record")
     assert set(read.index.entries) == set(KEYS[4:]) - {"k08"}
+
+
+def test_certain_part_that_says_nonsense_is_told() -> None:
+    key = slice_key("parts", ((0, 2),))
+    read = _read(table_bytes(_items((key, _entry(1, dtype=77)), (key + b"\x80", _entry(1)))))
+    assert read.problems == (
+        "m.index: 'parts' has the unknown dtype 77",
+        "m.index has a damaged slice key",
+    )
+    assert read.index.slice_data == ()
+
+
+def test_name_in_doubt_that_is_no_text_is_kept_as_it_is() -> None:
+    data = bytearray(table_bytes([HEADER, (b"k\xff", _entry(0))]))
+    offset, size = table_of(bytes(data), "x").block_place(0)
+    data[offset + size + 1] ^= 1
+    (run,) = _read(bytes(data)).doubtful
+    assert [key for key, _ in run.records] == ["k\udcff"]
 
 
 def test_header_and_parts_in_doubt_are_no_tensors() -> None:
@@ -196,6 +220,7 @@ def test_nothing_at_all_says_nothing() -> None:
         (_run("k02", ["k03", "k09", "k05"], "k06"), KEYS, ["k03", "k05"]),
         (_run("k02", ["k03", "k09", "k05"], None), KEYS, ["k03"]),
         (_run("gone", ["k03", "k09", "k05"], "k06"), KEYS, ["k05"]),
+        (_run("gone", ["k03", "k04", "k05"], "k06"), KEYS, ["k03", "k04", "k05"]),
         (_run("gone", ["k03"], "gone too"), KEYS, []),
         (_run("gone", ["k03"], None), KEYS, []),
         (_run("k12", ["k13"], None), KEYS, ["k13"]),

@@ -40,7 +40,7 @@ def _written(directory: Path, shards: int) -> tuple[BundleIndex, list[Path]]:
 def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a few tensors each, so that the largest one is read in pieces."""
     monkeypatch.setattr(deep_verify, "LOCAL_RUN_BYTES", 64)
-    monkeypatch.setattr(deep_verify, "RUN_BYTES", 64)
+    monkeypatch.setattr(deep_verify, "RUN_BYTES", 1 << 20)
 
 
 @pytest.fixture
@@ -124,9 +124,8 @@ def test_file_that_became_shorter_since_it_was_listed_is_cut_off(tmp_path: Path)
 
 
 def test_stores_are_asked_for_larger_pieces_than_disks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, int, int]]
+    tmp_path: Path, asked: list[tuple[str, int, int]]
 ) -> None:
-    monkeypatch.setattr(deep_verify, "RUN_BYTES", 1 << 20)
     index, paths = _written(tmp_path, 1)
     place = open_location(f"memory://{tmp_path}")
     for path in paths:
@@ -159,6 +158,16 @@ def test_neighbours_are_read_together_up_to_a_size(
     found = list(runs(index, 10))
     assert [len(run) for run in found] == sizes
     assert [piece for run in found for piece in run] == pieces
+
+
+def test_file_is_not_asked_for_tensors_without_bytes(
+    tmp_path: Path, asked: list[tuple[str, int, int]]
+) -> None:
+    """There is no range of none in HTTP."""
+    paths = write_bundle(tmp_path, "m", {"nothing": np.zeros((0, 2), np.float32)})
+    index = read_index(paths[0].read_bytes())
+    assert damaged_tensors(index, _infos(paths)) == []
+    assert asked == []
 
 
 def test_tensors_that_are_known_to_be_good_are_in_no_run() -> None:

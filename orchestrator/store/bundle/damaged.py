@@ -198,11 +198,7 @@ def _end_of_block(data: bytes, start: int) -> int | None:
     crc = 0
     for end in range(start, min(len(data) - 4, start + SCANNED_BYTES)):
         crc = google_crc32c.extend(crc, data[end : end + 1])
-        if (
-            data[end] == 0
-            and end >= start + 8
-            and crc == unmask(struct.unpack_from("<I", data, end + 1)[0])
-        ):
+        if data[end] == 0 and crc == unmask(struct.unpack_from("<I", data, end + 1)[0]):
             return end
     return None
 
