@@ -81,8 +81,8 @@ def test_tensor_of_the_highest_rank_has_a_key_and_one_beyond_has_none() -> None:
     "key",
     [
         *(slice_key("emb", ((300, 70), (0, -1)))[:length] for length in range(14)),
-        NAME + b"\x01\x01" + bytes.fromhex("ffe000000000000000000001") + b"\x81",
-        NAME + b"\x01\x01" + bytes.fromhex("001f00000000000000000001") + b"\x81",
+        NAME + b"\x01\x01" + bytes.fromhex("ffe0" + 9 * "00") + b"\x81",
+        NAME + b"\x01\x01" + bytes.fromhex("001f" + 9 * "ff") + b"\x81",
         b"\x00t\x00\x02\x01\x01\x80\x81",
         slice_key("emb", ((0, -1),)) + b"\x80",
     ],

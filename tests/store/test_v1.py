@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.bundle import BundleTensor
-from orchestrator.store.bundle.sstable import Table, table_of
+from orchestrator.store.bundle.slice_keys import slice_key
+from orchestrator.store.bundle.sstable import MAGIC, Table, table_of
 from orchestrator.store.bundle.v1 import read_v1, read_v1_scalar
 from tests.fakes.bundles import serialize, table_bytes
 from tests.fakes.v1 import Part, shard_bytes, tensor_proto, whole
@@ -100,6 +102,19 @@ def test_damaged_table_of_contents_is_called_by_its_file() -> None:
         read_v1([("m-5", table_of(table_bytes([(b"", b"\x0a\x05a")]), "m-5"))])
 
 
+def test_table_without_blocks_is_no_such_checkpoint() -> None:
+    block = table_bytes([])[:13]  # none of entries, with its checksum
+    empty = block + 2 * b"\x00\x08" + 36 * b"\0" + struct.pack("<Q", MAGIC)
+    assert table_of(empty, "m-5").block_count == 0
+    with pytest.raises(CorruptCheckpoint, match="m-5 is a table, but no checkpoint"):
+        read_v1([("m-5", table_of(empty, "m-5"))])
+
+
+def test_slice_that_names_no_dimensions_is_the_whole_tensor() -> None:
+    whole_one = {"name": b"k", "type": 1, "shape": {"dim": [{"size": 4}]}, "slice": [{}]}
+    assert read_v1([("m-5", _of_contents(whole_one))]).entries["k"].slices == 0
+
+
 def test_tensor_without_elements_is_no_damage() -> None:
     table = _of_contents({"name": b"k", "type": 1, "shape": {"dim": [{"size": 0}]}})
     assert read_v1([("m-5", table)]).entries["k"].shape == (0,)
@@ -147,6 +162,12 @@ def test_step_is_read_without_the_variables_around_it() -> None:
     before = len(asked)
     assert read_v1_scalar("m-5", table, "global_step") == 5
     assert len(asked) == before + 1
+
+
+def test_step_whose_record_is_damaged_is_called_by_its_file() -> None:
+    table = table_of(table_bytes([(slice_key("global_step", ()), b"\x12\x05a")]), "m-5")
+    with pytest.raises(CorruptCheckpoint, match=r"^m-5 holds a damaged V1Entry record"):
+        read_v1_scalar("m-5", table, "global_step")
 
 
 def test_step_that_is_no_number_is_refused() -> None:

@@ -20,6 +20,12 @@ def _read(data: bytes, dtype: str, elements: int) -> bytes:
     return bytes(found.content(elements, "m-5", "t"))
 
 
+def _raw(data: bytes) -> bytes:
+    """A record of these values as they stand, which a parser would write anew."""
+    inner = b"\x1a" + bytes([len(data)]) + data
+    return b"\x12" + bytes([len(inner)]) + inner
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -67,7 +73,8 @@ def test_texts_are_read_as_they_are() -> None:
 def test_numbers_are_read_in_every_form_of_the_wire(
     dtype: str, data: bytes, expected: np.ndarray
 ) -> None:
-    assert _read(data, dtype, expected.size) == expected.tobytes()
+    found = read_record(_raw(data), dtype, "m-5")
+    assert bytes(found.content(expected.size, "m-5", "t")) == expected.tobytes()
 
 
 def test_bytes_of_the_content_are_the_values_and_other_fields_are_passed_over() -> None:
@@ -79,7 +86,7 @@ def test_bytes_of_the_content_are_the_values_and_other_fields_are_passed_over() 
 
 @pytest.mark.parametrize(
     ("given", "elements", "expected"),
-    [([7, 9], 5, [7, 9, 9, 9, 9]), ([], 3, [0, 0, 0]), ([4], 1, [4]), ([], 0, [])],
+    [([7, 8, 9], 5, [7, 8, 9, 9, 9]), ([], 3, [0, 0, 0]), ([4], 1, [4]), ([], 0, [])],
 )
 def test_last_value_stands_for_those_that_are_left_out(
     given: list[int], elements: int, expected: list[int]
@@ -129,12 +136,9 @@ def test_type_without_a_fixed_width_has_no_numbers() -> None:
 def test_record_that_is_damaged_is_refused_with_the_damage(
     dtype: str, data: bytes, said: str
 ) -> None:
-    slice_of_it = b"\x1a" + bytes([len(data)]) + data
-    whole = b"\x12" + bytes([len(slice_of_it)]) + slice_of_it
     with pytest.raises(CorruptCheckpoint) as raised:
-        read_record(whole, dtype, "m-5")
-    assert raised.value.message.startswith("m-5 holds a damaged record (")
-    assert said in raised.value.message
+        read_record(_raw(data), dtype, "m-5")
+    assert raised.value.message.startswith(f"m-5 holds a damaged record ({said}")
     assert raised.value.remedy == AGAIN
 
 
