@@ -183,10 +183,13 @@ def _without_table(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
             yield from _as_far_as_it_goes(data[position:])
             return
         try:
-            for key, value in block_entries(data[position:end]):
-                yield key, value, True
+            records = list(block_entries(data[position:end]))
         except (IndexError, ValueError, struct.error):
             return  # a checksum that fits by chance, or no block of entries
+        if not records:
+            return  # the meta-index, which is empty: the table's own index follows
+        for key, value in records:
+            yield key, value, True
         position = end + 5
 
 
@@ -195,12 +198,7 @@ def _end_of_block(data: bytes, start: int) -> int | None:
     crc = 0
     for end in range(start, min(len(data) - 4, start + SCANNED_BYTES)):
         crc = google_crc32c.extend(crc, data[end : end + 1])
-        if (
-            data[end] == 0
-            and end >= start + 8
-            and end + 5 <= len(data)
-            and crc == unmask(struct.unpack_from("<I", data, end + 1)[0])
-        ):
+        if data[end] == 0 and crc == unmask(struct.unpack_from("<I", data, end + 1)[0]):
             return end
     return None
 

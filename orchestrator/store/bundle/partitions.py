@@ -59,7 +59,8 @@ def partition_problem(parts: Sequence[Extents], shape: tuple[int, ...]) -> str:
     there, due = sum(prod(extent_shape(extents)) for extents in parts), prod(shape)
     if there < due:
         return f"parts hold {there} of {due} elements"
-    ordered = sorted(parts)
+    # One without elements may lie within another, and its neighbours would never be compared
+    ordered = sorted(extents for extents in parts if prod(extent_shape(extents)))
     # Rows of one tensor by many ranks: neighbours tell; a grid needs each pair
     by_rows = all(extents[1:] == ordered[0][1:] for extents in ordered)
     pairs = pairwise(ordered) if by_rows else combinations(ordered, 2)

@@ -38,6 +38,8 @@ def slice_of(key: bytes, file: str) -> tuple[str, Extents]:
         for _ in range(2 * rank):
             number, position = _signed(key, position)
             numbers.append(number)
+        if position != len(key):  # cut behind its name, it would be the whole tensor's
+            raise ValueError("more bytes or fewer than its rank has")
     except (IndexError, ValueError) as error:
         raise _damaged(file) from error
     return name, tuple(zip(numbers[::2], numbers[1::2], strict=True))
@@ -109,10 +111,8 @@ def _signed(key: bytes, position: int) -> tuple[int, int]:
         width += 1
         if width > 10:
             raise ValueError("a number of more than ten bytes")
-    raw = key[position : position + width]
-    if len(raw) < width:
-        raise IndexError("a number beyond its key")
-    value = int.from_bytes(bytes(byte ^ flip for byte in raw), "big") & ((1 << 7 * width) - 1)
+    raw = bytes(byte ^ flip for byte in key[position : position + width])
+    value = int.from_bytes(raw, "big") & ((1 << 7 * width) - 1)
     return (~value if flip else value), position + width
 
 

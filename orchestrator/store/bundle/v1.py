@@ -14,6 +14,7 @@ from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle.counters import COUNTERS, whole_number
 from orchestrator.store.bundle.protos import DTYPES, parse
+from orchestrator.store.bundle.slice_keys import name_prefix
 from orchestrator.store.bundle.sstable import Table
 
 _REMEDY = "Use another checkpoint, or copy this one again"
@@ -45,17 +46,10 @@ def read_v1(tables: Sequence[tuple[str, Table]]) -> BundleIndex:
 
 def read_v1_scalar(name: str, table: Table, key: str) -> int | None:
     """The whole number ``key`` of a V1 shard, None where it isn't there or isn't whole. Reads the
-    file block by block.
+    block that holds it.
     """
-    wanted = key.encode("utf-8", "surrogateescape")
-    for record, value in table.items():
-        # Most records are whole variables; the name stands in the key, so only the right ones are
-        # parsed
-        if record == b"" or wanted not in record:
-            continue
-        data = parse("V1Entry", value, name).data
-        if data.name == wanted:
-            return _scalar(data.data, name, key)
+    for _, value in table.items_with(name_prefix(key)):
+        return _scalar(parse("V1Entry", value, name).data.data, name, key)
     return None
 
 

@@ -120,20 +120,22 @@ def _narrowed(numbers: np.ndarray, dtype: str) -> bytes:
     width = ITEM_BYTES.get(dtype)
     if width is None:
         raise ValueError(f"numbers of the type {dtype}")
-    return bytes(numbers.astype(np.dtype(f"<u{width}"), casting="unsafe").tobytes())
+    return bytes(numbers.astype(np.dtype(f"<u{width}")).tobytes())
 
 
 def _varints(packed: memoryview) -> np.ndarray:
     raw = np.frombuffer(packed, np.uint8)
+    if not len(raw):
+        return np.zeros(0, np.uint64)
     ends = np.flatnonzero(raw < 0x80)
-    if len(raw) and (not len(ends) or ends[-1] != len(raw) - 1):
+    if not len(ends) or ends[-1] != len(raw) - 1:
         raise ValueError("a number beyond its record")
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    starts = np.concatenate([[0], ends[:-1] + 1])
     widths = ends - starts + 1
-    if len(widths) and widths.max() > 10:
+    if widths.max() > 10:
         raise ValueError("a number of more than 64 bits")
     found = np.zeros(len(ends), np.uint64)
-    for byte in range(int(widths.max()) if len(widths) else 0):
+    for byte in range(int(widths.max())):
         those = widths > byte
         bits = (raw[starts[those] + byte] & 0x7F).astype(np.uint64)
         found[those] |= bits << np.uint64(7 * byte)
