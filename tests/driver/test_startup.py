@@ -19,7 +19,8 @@ from orchestrator.driver.startup import (
     step_key_of,
     step_of,
 )
-from orchestrator.errors import ConfigError, GraphRefused, OutputError
+from orchestrator.errors import ConfigError, GraphRefused, OutputError, SourceError
+from orchestrator.graph.loading import Loading
 from orchestrator.graph.variables.memory import FreeMemory
 from orchestrator.graph.worker_graph import StepCounter, Variable, WorkerGraph
 from orchestrator.store.checkpoints.source import resolve_source, source_fingerprint
@@ -74,6 +75,17 @@ def test_later_start_goes_on_from_what_the_run_has_saved_and_ends_where_the_firs
     assert found.source.manifest is not None
 
 
+@pytest.mark.parametrize("is_later", [False, True])
+def test_end_that_was_given_as_a_step_is_that_step_at_every_start(
+    tmp_path: Path, output: Location, is_later: bool
+) -> None:
+    source = write_seed(tmp_path / "run")
+    if is_later:
+        save(output, source, 5, tmp_path)
+    config = config_for(source, output, steps=None, until_step=8)
+    assert started(config, record_of(source) if is_later else None).until == 8
+
+
 def test_checkpoint_that_was_passed_over_is_named_with_the_reason(
     tmp_path: Path, output: Location
 ) -> None:
@@ -114,6 +126,8 @@ def test_run_whose_changed_rows_are_at_its_end_takes_its_last_steps_once_more(
     source = write_seed(tmp_path / "run")
     record = record_of(source, started_step=0)
     found = started(config_for(source, output, steps=until), record)
+    by_step = config_for(source, output, steps=None, until_step=until)
+    assert started(by_step, record) == found
     assert found.step == goes_on_from
     assert found.own_label is not None
     assert found.own_label.endswith(f"m-{goes_on_from}" + (".changed" if goes_on_from > 1 else ""))
@@ -179,6 +193,44 @@ def test_plan_says_what_was_edited_and_that_the_checkpoint_lacks_what_is_initial
     assert any("froze out/kernel" in warning for warning in plan.warnings)
 
 
+def test_counter_that_the_checkpoint_lacks_goes_on_at_the_number_in_its_name(
+    tmp_path: Path, output: Location
+) -> None:
+    """It began at 0, and --steps 4 trained 54."""
+    source = write_seed(tmp_path / "run", number=50, without=["global_step"])
+    config = config_for(source, output, init_missing=True)
+    start = started(config)
+    plan = make_plan(config, start)
+    assert (plan.step, plan.graph.loading, plan.is_completed) == (50, Loading(step=50), True)
+    assert counted(config, start, plan, None).until == 54
+
+
+def test_what_is_initialised_as_asked_is_no_variable_that_the_checkpoint_lacks(
+    tmp_path: Path, output: Location
+) -> None:
+    config = config_for(write_seed(tmp_path / "run"), output, reinit=["out/bias"])
+    plan = make_plan(config, started(config))
+    assert plan.graph.loading == Loading(anew=frozenset(["out/bias"]))
+    assert "1 variable will be initialised, as asked: out/bias" in plan.warnings
+    assert plan.is_completed
+
+
+def test_rows_that_a_table_has_grown_by_are_made_by_initialisers(
+    tmp_path: Path, output: Location
+) -> None:
+    source = write_seed(tmp_path / "run", "embedding")
+    config = config_for(source, output, grow={"embedding/table": 30})
+    assert make_plan(config, started(config)).is_completed
+
+
+def test_graph_that_cannot_be_read_is_named(tmp_path: Path, output: Location) -> None:
+    config = config_for(write_seed(tmp_path / "run"), output)
+    start = started(config)
+    damaged = replace(start, source=replace(start.source, meta_data=b"nothing of the kind"))
+    with pytest.raises(SourceError, match=r"run/m-3\.meta"):
+        make_plan(config, damaged)
+
+
 def test_collection_that_is_dropped_is_saved_all_the_same(tmp_path: Path, output: Location) -> None:
     source = write_seed(tmp_path / "run")
     config = config_for(source, output, drop_collection=["losses"])
@@ -210,11 +262,20 @@ def test_named_graph_is_trained_until_the_run_has_a_checkpoint_of_its_own(
 def test_memory_of_this_machine_is_asked_for_only_where_it_decides_which_tables_are_divided(
     tmp_path: Path, output: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(startup, "free_memory", lambda _: FreeMemory(1, workers_per_node=2))
+    asked: list[RunConfig] = []
+
+    def none_free(config: RunConfig) -> FreeMemory:
+        asked.append(config)
+        return FreeMemory(1, workers_per_node=2)
+
+    monkeypatch.setattr(startup, "free_memory", none_free)
     config = config_for(write_seed(tmp_path / "run"), output, workers=2)
     make_plan(config, started(config))
+    assert asked == []
+    config = config.model_copy(update={"shard_tables": ["auto"]})
     with pytest.raises(GraphRefused, match="1 B are free"):
-        make_plan(config.model_copy(update={"shard_tables": ["auto"]}), started(config))
+        make_plan(config, started(config))
+    assert asked == [config]
 
 
 VARIABLES = tuple(
