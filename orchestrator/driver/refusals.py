@@ -46,7 +46,7 @@ def check_input(config: RunConfig) -> None:
         return
     found = [Path(module)] if module.endswith(".py") else list(_places(module))
     file = next((path for path in found if path.is_file()), None)
-    if file is None and not (found and module.endswith(".py")) and _is_importable(module):
+    if file is None and not module.endswith(".py") and _is_importable(module):
         return
     if file is None:
         raise ConfigError(
@@ -59,7 +59,7 @@ def check_input(config: RunConfig) -> None:
 def _places(module: str) -> Iterator[Path]:
     """Where the file of a module would be, found without importing its parents."""
     first, *rest = module.split(".")
-    for directory in (Path.cwd(), *(Path(entry or ".") for entry in sys.path)):
+    for directory in (Path.cwd(), *map(Path, sys.path)):
         yield from _files(directory / first, rest)
     # an import hook, such as an editable install's, knows places that aren't on the path
     spec = _spec(first)

@@ -5,6 +5,7 @@ user's code?
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +74,38 @@ def test_input_function_is_looked_for_in_its_files_text(
             check_input(config(input=f"{file}:batches"))
 
 
+def test_path_with_a_colon_is_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "a:b" / "feeds.py"
+    file.parent.mkdir()
+    file.write_text("def batches(ctx): ...")
+    check_input(config(input=f"{file}:batches"))
+
+
+def hooked(monkeypatch: pytest.MonkeyPatch, spec: ModuleSpec | None) -> None:
+    """An import hook as an editable install's, which knows one module that isn't on the path."""
+
+    class Hook:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            return spec if spec is not None and name == spec.name else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
+
+
+@pytest.mark.parametrize("name", ["elsewhere.py", "elsewhere.so"])
+def test_input_function_of_a_single_module_is_looked_for_where_its_import_hook_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_text("def batches(ctx): ...\n")
+    hooked(monkeypatch, spec_from_file_location("hooked", file, loader=SourceFileLoader("h", "h")))
+    check_input(config(input="hooked:batches"))
+    if name.endswith(".so"):
+        check_input(config(input="hooked:batch"))  # what is compiled can't be read
+    else:
+        assert refused(input="hooked:batch").remedy == "It defines batches"
+
+
 def test_input_function_of_an_editable_install_is_found_where_its_import_hook_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,20 +114,12 @@ def test_input_function_of_an_editable_install_is_found_where_its_import_hook_sa
     (tmp_path / "src" / "hooked" / "__init__.py").write_text("raise SystemExit('the code ran')\n")
     (package / "feeds.py").write_text("def batches(ctx): ...\n")
 
-    class Hook:
-        @staticmethod
-        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
-            if name != "hooked":
-                return None
-            init = tmp_path / "src" / "hooked" / "__init__.py"
-            return spec_from_file_location(
-                name, init, submodule_search_locations=[str(init.parent)]
-            )
-
+    init = tmp_path / "src" / "hooked" / "__init__.py"
+    places = [str(init.parent)]
+    hooked(monkeypatch, spec_from_file_location("hooked", init, submodule_search_locations=places))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
     check_input(config(input="hooked.inner.feeds:batches"))
     with pytest.raises(ConfigError, match="defines no batch"):
         check_input(config(input="hooked.inner.feeds:batch"))
@@ -128,6 +153,7 @@ def test_input_file_that_is_no_python_is_refused(tmp_path: Path) -> None:
         file.write_bytes(text)
         error = refused(input=reference)
         assert error.message.startswith(f"--input {reference}: {file} isn't Python: SyntaxError: ")
+        assert text == b"\0" or "(feeds.py, line 1)" in error.message
         assert error.remedy == "Correct the place that it names"
 
 
@@ -158,10 +184,13 @@ def test_reference_of_another_form_is_refused_wherever_the_workers_are(
     assert error.remedy == "Write MODULE:FUNCTION or PATH.py:FUNCTION"
 
 
-@pytest.mark.parametrize("module", ["nowhere", "nowhere.inner", "nowhere.py", "sys.nowhere"])
+@pytest.mark.parametrize(
+    "module", ["nowhere", "nowhere.inner", "nowhere.py", "sys.nowhere", "directory.py"]
+)
 def test_input_that_is_not_here_is_refused_unless_other_machines_may_have_it(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "directory").mkdir()
     monkeypatch.chdir(tmp_path)
     error = refused(input=f"{module}:batches")
     assert error.message == f"--input {module}:batches: {module} can't be found"
@@ -259,6 +288,12 @@ def test_check_reports_as_an_error_what_resume_refuses(values: dict[str, Any], c
     error = refused.value
     assert problem == Problem(code, "error", error.message, error.remedy)
     assert code in dict(CHECKS)
+
+
+@pytest.mark.parametrize("end", [{"steps": 5}, {"steps": None, "until_step": 5}])
+def test_command_with_either_end_is_refused_nothing(end: dict[str, Any]) -> None:
+    assert refusals(config(**end)) == ()
+    refuse(config(**end))
 
 
 def test_check_of_a_source_alone_only_says_that_a_run_needs_an_end() -> None:

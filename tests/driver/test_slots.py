@@ -230,3 +230,11 @@ def test_workers_without_a_slot_are_told_with_the_flag_that_gives_them_one(
     workers: int, slots: int | None, said: str
 ) -> None:
     assert surplus_note(config(workers=workers), Slots(slots, 2, 2)) == said
+
+
+@pytest.mark.parametrize(("count", "planned"), [(2, 2), (1, 1), (0, None)])
+def test_graph_of_an_earlier_version_is_planned_for_a_batch_of_each_of_its_workers(
+    count: int, planned: int | None
+) -> None:
+    known = record(config={"workers": {"count": count}})
+    assert as_recorded(config(), known).batches_per_step == planned
