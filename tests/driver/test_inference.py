@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from orchestrator.driver.inference import (
     in_order,
     needs_ray,
 )
-from orchestrator.errors import ConfigError, GraphRefused
+from orchestrator.errors import ConfigError, GraphRefused, SourceError
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.inference.outputs import predictions
 from orchestrator.store.checkpoints.source import Source, resolve_source
 from orchestrator.training.engine.options import TrainingOptions
 from tests.driver.seed_sources import write_seed
@@ -86,7 +89,9 @@ def test_prediction_is_fetched_where_nothing_is_named(
 ) -> None:
     with caplog.at_level("INFO", "tfresume"):
         (name,) = fetch_plan(source, config_for(source), ()).fetches
-    assert f"{name} is fetched: " in caplog.text
+    best, *_ = predictions(read_meta(source.meta_data, name="it"), "it")
+    assert caplog.messages == [f"{name} is fetched: {best.why}"]
+    assert name == best.name
     assert fetch_plan(source, config_for(source), (), losses_first=True).fetches != (name,)
 
 
@@ -102,8 +107,8 @@ def test_graph_in_which_nothing_looks_like_a_prediction_asks_for_a_name(
 @pytest.mark.parametrize(
     ("fetches", "said", "problems"),
     [
-        (["nothing"], r"m-50\.meta: .*nothing[^()]*$", 1),
-        (["nothing", "nobody"], r"m-50\.meta: .*nothing.* \(and 1 more\)$", 2),
+        (["nothing"], r"m-50\.meta: the graph has no tensor nothing$", 1),
+        (["nothing", "nobody"], r"m-50\.meta: the graph has no tensor nothing \(and 1 more\)$", 2),
     ],
 )
 def test_tensors_that_are_not_there_are_refused_with_all_of_them(
@@ -115,6 +120,11 @@ def test_tensors_that_are_not_there_are_refused_with_all_of_them(
     assert len(refused.value.details["problems"]) == problems
     assert refused.value.details["problems"][0]["nodes"]
     assert refused.value.remedy
+
+
+def test_graph_that_cannot_be_read_is_named(source: Source) -> None:
+    with pytest.raises(SourceError, match=r"m-50\.meta"):
+        fetch_plan(replace(source, meta_data=b"nothing of the kind"), config_for(source), ())
 
 
 # -- who is asked, and what comes back

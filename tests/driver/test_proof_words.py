@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -45,45 +46,45 @@ COUNTS = "the loss divides by a count that follows from each batch's data or row
 
 
 @pytest.mark.parametrize(
-    ("proof", "told", "ways"),
+    ("tried", "told", "ways"),
     [
-        (said(seam("sum")), f"{DIFFER}; {SUMS}", ["--gradient-scale"]),
-        (said(seam("sum"), means=1), f"{DIFFER}; {SUMS}", []),  # it would spoil the other
+        (lambda: said(seam("sum")), f"{DIFFER}; {SUMS}", ["--gradient-scale"]),
+        (lambda: said(seam("sum"), means=1), f"{DIFFER}; {SUMS}", []),  # it would spoil the other
         (
-            said(seam("mean", summed=True), config={"gradient_scale": "sum"}),
+            lambda: said(seam("mean", summed=True), config={"gradient_scale": "sum"}),
             f"{DIFFER}; {MEANS}",
             ["--gradient-scale"],
         ),
-        (said(seam("mean", summed=True)), f"{DIFFER}; {MEANS}", []),
-        (said(seam("mean", summed=True), seam("mean"), compared=[1, 1]), UNMADE, []),
+        (lambda: said(seam("mean", summed=True)), f"{DIFFER}; {MEANS}", []),
+        (lambda: said(seam("mean", summed=True), seam("mean"), compared=[1, 1]), UNMADE, []),
         (
-            said(seam("counts")),
+            lambda: said(seam("counts")),
             f"{DIFFER}; one process's are a mean of the batches' weighted by 0.3, 0.7: {COUNTS}",
             ["--weight-by"],
         ),
         (
-            said(seam("none"), seam("counts", variables=["v"])),
+            lambda: said(seam("none"), seam("counts", variables=["v"])),
             f"{TRIED} give different gradients: 2 of 3 differ, of w (by 0.5), v (by 0.5); "
             f"one process's are a mean of the batches' weighted by 0.3, 0.7 (some are too small to tell): {COUNTS}",
             ["--weight-by"],
         ),
-        (said(seam("none", variables=[])), f"of gradients/w:0 (by 0.5); {UNMADE}", []),
-        (said(seam("none"), seam("sum")), UNMADE, []),
-        (said(seam("counts"), seam("sum")), UNMADE, []),
+        (lambda: said(seam("none", variables=[])), f"of gradients/w:0 (by 0.5); {UNMADE}", []),
+        (lambda: said(seam("none"), seam("sum")), UNMADE, []),
+        (lambda: said(seam("counts"), seam("sum")), UNMADE, []),
         (
-            said(seam("sum", role="update")),
+            lambda: said(seam("sum", role="update")),
             f"{DIFFER}; updates that aren't gradients add up over rows (counts, sums) or take the rows themselves, "
             "and a group takes the mean of the batches'",
             [],
         ),
         (
-            said(seam("none", role="update", trains=True)),
+            lambda: said(seam("none", role="update", trains=True)),
             f"{DIFFER}; what trains these weights without gradients isn't a mean over rows, "
             "and a group takes the mean of the batches'",
             [],
         ),
         (
-            said(
+            lambda: said(
                 seam("sum", variables=["a", "b", "c"], relative=0.123),
                 seam("none", excused=True),
                 variables=[["v", 0.5], ["w", 0.25]],
@@ -92,14 +93,14 @@ COUNTS = "the loss divides by a count that follows from each batch's data or row
             ["--gradient-scale"],
         ),
         (
-            said(variables=[[name, 0.5] for name in "abcde"]),
+            lambda: said(variables=[[name, 0.5] for name in "abcde"]),
             f"{TRIED} give the same gradients and different variables: a (by 0.5 of its movement), "
             "b (by 0.5 of its movement), c (by 0.5 of its movement), d (by 0.5 of its movement) and 1 more; "
             "something beside the gradients reaches them",
             [],
         ),
         (
-            said(variables=[["v", 0.5]], how="same batch", slots=16),
+            lambda: said(variables=[["v", 0.5]], how="same batch", slots=16),
             "16 batches, all the same, and that one batch give the same gradients and different variables: "
             "v (by 0.5 of its movement); something beside the gradients reaches them",
             [],
@@ -107,8 +108,9 @@ COUNTS = "the loss divides by a count that follows from each batch's data or row
     ],
 )
 def test_difference_is_told_by_its_look_with_the_ways_that_help(
-    proof: Proof, told: str, ways: list[str]
+    tried: Callable[[], Proof], told: str, ways: list[str]
 ) -> None:
+    proof = tried()
     assert proof.verdict == "differs"
     assert proof.told.endswith(told)
     assert offered(proof) == ways + ALWAYS
@@ -169,36 +171,37 @@ def test_what_differs_is_all_there_as_plain_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proof", "verdict", "told"),
+    ("tried", "verdict", "told"),
     [
         (
-            said(slots=16, compared=[1, 1]),
+            lambda: said(slots=16, compared=[1, 1]),
             "equal",
             "proved: 16 batches give what one process with all their rows gives: 1 seam and 1 variable agree",
         ),
         (
-            said(seam("none", excused=True), compared=[2, 0]),
+            lambda: said(seam("none", excused=True), compared=[2, 0]),
             "equal",
             "proved: 2 of a step's 16 batches give what one process with all their rows gives: 2 seams and 0 variables agree, "
             "but for 1 that follow from statistics which each batch takes of its own rows (batch norm, moving averages), "
             "as everywhere in data-parallel training",
         ),
         (
-            said(how="same batch", reason="x:0 can't be joined"),
+            lambda: said(how="same batch", reason="x:0 can't be joined"),
             "same batch",
             "proved only with one batch in the place of 2 of a step's 16 batches (x:0 can't be joined): 3 seams and 5 variables agree; "
             "that can't show whether the loss is a mean or a sum over rows, counts rows by their data, or compares rows with each other",
         ),
         (
-            said(how="none", reason="out of memory"),
+            lambda: said(how="none", reason="out of memory"),
             "unproved",
             "it wasn't proved that a group computes what one process would: out of memory",
         ),
     ],
 )
 def test_step_in_which_nothing_differs_says_what_was_shown_and_stops_nothing(
-    proof: Proof, verdict: str, told: str
+    tried: Callable[[], Proof], verdict: str, told: str
 ) -> None:
+    proof = tried()
     assert (proof.verdict, proof.told, proof.remedies) == (verdict, told, ())
     assert proof.record() == Proved(verdict=proof.verdict, told=told)
     proof.refuse("s")
