@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator.config import RunConfig, parse_config
+from orchestrator.decide.events import StopAsked, StopCause
 from orchestrator.driver import main
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.main import check_room, own_observers
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.notifier import Notifier
@@ -70,7 +72,9 @@ class Opened:
         patch.setattr(main, "own_observers", self.observers)
         patch.setattr(main, "_resume", self.resumed)
         patch.setattr(main, "RayLink", self.linked)
-        patch.setattr(main, "check_crowd", lambda config: self.done.append("crowd"))
+        patch.setattr(
+            main, "check_crowd", lambda config: self.done.append(f"crowd of {config.source}")
+        )
 
     def observers(self, config: RunConfig, output: Any) -> list[Any]:
         self.done.append(f"observe {config.source} {output.shown}")
@@ -104,7 +108,7 @@ def test_link_of_its_own_is_made_last_and_closed_first(opened: Opened, starts_a_
     asked = config()
     assert main.resume(asked) == ANSWER
     assert opened.done == [
-        *(LOOKED, "connect for s", *(["crowd"] if starts_a_ray else [])),
+        *(LOOKED, "connect for s", *(["crowd of s"] if starts_a_ray else [])),
         *("wait for Ray", "told the beginning", "close Ray", "close the observer"),
     ]
     assert opened.given[:2] == (asked, OUTPUT)
@@ -121,7 +125,9 @@ def test_link_that_is_given_is_closed_when_all_else_is(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("many", [0, 1, 2])
-def test_observers_of_the_caller_are_told_before_ones_own(opened: Opened, many: int) -> None:
+def test_observers_of_the_caller_are_told_beside_ones_own(
+    opened: Opened, many: int, caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[list[str]] = [[], []]
     theirs: list[Any] = [Onlooker(each) for each in told][:many]
     link: Any = Link(opened.done)
@@ -129,6 +135,7 @@ def test_observers_of_the_caller_are_told_before_ones_own(opened: Opened, many: 
     main.resume(config(), observer=given, link=link)
     assert [each for each in told if each] == [["told the beginning", "close the observer"]] * many
     assert opened.done.count("told the beginning") == 1
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,13 @@ def test_signals_are_the_runs_own_again_once_ray_is_connected(
     main.resume(config())
     at = opened.done.index("wait for Ray")
     assert opened.done[at + 1] == "take the signals back"
-    assert tells == [opened.given[-1].tell]
+    inbox, door = opened.given[-2:]
+    assert tells == [door.tell]
+    assert isinstance(inbox, Inbox)
+    door.close()
+    wish = StopAsked(StopCause.SIGTERM, 25.0)
+    door.tell(wish)
+    assert inbox.get(0.0) == wish
 
 
 # -- who watches, and whether there is room
@@ -179,6 +192,7 @@ def test_run_is_watched_by_metrics_curves_and_who_is_to_be_notified(
     asked = config(tensorboard=curves, notify=["env:HOOK"])
     metrics, *more, notified, callbacks = own_observers(asked, OUTPUT)
     assert isinstance(metrics, RayMetrics)
+    assert metrics._run == "memory://more"
     assert [type(each) for each in more] == [EventWriter] * curves
     notifier: Any = notified
     assert isinstance(notifier._observer, Notifier)

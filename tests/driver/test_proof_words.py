@@ -69,6 +69,11 @@ COUNTS = "the loss divides by a count that follows from each batch's data or row
             ["--weight-by"],
         ),
         (lambda: said(seam("none", variables=[])), f"of gradients/w:0 (by 0.5); {UNMADE}", []),
+        (
+            lambda: said(seam("none", variables=["a", "b"])),
+            f"1 of 3 differ, of a, b (by 0.5); {UNMADE}",
+            [],
+        ),
         (lambda: said(seam("none"), seam("sum")), UNMADE, []),
         (lambda: said(seam("counts"), seam("sum")), UNMADE, []),
         (

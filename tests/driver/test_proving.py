@@ -19,13 +19,14 @@ from orchestrator.driver import proving
 from orchestrator.driver.beginning import Ready
 from orchestrator.driver.proof import Proof, unproved
 from orchestrator.driver.proving import Proving, is_wanted, prove, task_of, why_not
-from orchestrator.driver.slots import Slots
+from orchestrator.driver.slots import Slots, as_recorded
 from orchestrator.driver.startup import Plan, StartPoint
 from orchestrator.errors import ConfigError, GraphRefused, SourceError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 from orchestrator.store.run.run_record import RunRecord
 from tests.driver.seed_sources import write_seed
+from tests.driver.test_proof_words import seam
 
 FED = WorkerGraph(b"", b"", (), (InputPort("x:0", "x:0", "float32", None),), ())
 PIPED = replace(FED, inputs=(*FED.inputs, InputPort("i:0", "i:0", "float32", None, pull="n:0")))
@@ -47,9 +48,11 @@ def record(**values: Any) -> RunRecord:
     return RunRecord.model_validate(known)
 
 
-def start_of(**values: Any) -> StartPoint:
-    source: Any = SimpleNamespace(files=["a file"], meta=SimpleNamespace(shown="gs://b/m.meta"))
-    return StartPoint(source, "f", "m", 3, 3, 9, None, (0, 0), (), **values)
+SOURCE: Any = SimpleNamespace(files=["a file"], meta=SimpleNamespace(shown="gs://b/m.meta"))
+
+
+def start_of() -> StartPoint:
+    return StartPoint(SOURCE, "f", "m", 3, 3, 9, None, (0, 0), ())
 
 
 PLAN = Plan(FED, 3, None, ())
@@ -99,6 +102,7 @@ class Trials:
         self.fails: Exception | None = None
         self.tasks: list[dict[str, Any]] = []
         self.where: list[str] = []
+        self.thread = threading.main_thread()
         self.child: Any = SimpleNamespace(kill=lambda: self.where.append("killed"))
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
@@ -107,6 +111,7 @@ class Trials:
 
     def ask(self, task: bytes, begun: Any) -> dict[str, Any]:
         self.where.append("here")
+        self.thread = threading.current_thread()
         self.entered.set()
         self.gate.wait(5)
         begun(self.child)
@@ -150,6 +155,8 @@ def test_trial_here_goes_on_while_other_things_are_done(
         3,
     )
     assert trials.where == ["here"]
+    # It keeps no process alive, and says in a dump what it is
+    assert (trials.thread.daemon, trials.thread.name) == (True, "tfresume-proof")
 
 
 def test_trial_on_a_cluster_begins_when_ray_can_be_used_and_is_spoken_of(
@@ -170,8 +177,9 @@ def test_trial_on_a_cluster_begins_when_ray_can_be_used_and_is_spoken_of(
 
 def test_trial_is_of_the_arithmetic_that_the_run_has_since_its_first_start(trials: Trials) -> None:
     known = record(batches_per_step=2, gradient_scale="sum", weight_by="m:0")
+    trials.found = EQUAL | {"seams": [seam("mean", summed=True)]}
     trial = Proving(config(address="head:6379"), start_of(), PLAN, 2, known)
-    trial.result()
+    assert trial.result().remedies[0] == "--gradient-scale mean takes their mean"
     (task,) = trials.tasks
     assert task["options"].gradient_scale == "sum"
     assert task["config"].weight_by == "m:0"
@@ -201,8 +209,15 @@ def test_graph_that_cannot_be_tried_is_not_tried(
     piped = replace(PLAN, graph=PIPED)
     found = Proving(config(address="a"), start_of(), piped, 2, None).result()
     assert found == unproved(why_not(PIPED))
-    monkeypatch.setattr(proving, "held_still", lambda *_: (PLAN, "Multinomial"))
+    given: list[Any] = []
+
+    def moves(*asked: Any) -> tuple[Plan, str]:
+        given.extend(asked)
+        return PLAN, "Multinomial"
+
+    monkeypatch.setattr(proving, "held_still", moves)
     found = Proving(config(address="a"), start_of(), PLAN, 2, None).result()
+    assert given == [as_recorded(config(address="a"), None), start_of(), PLAN]
     assert found == unproved("the random operation Multinomial can't be held still")
     assert trials.tasks == []
 
@@ -302,9 +317,15 @@ def test_proof_is_given_without_an_output_or_an_end(
             trials.where.append("is disconnected")
 
     monkeypatch.setattr(proving, "RayLink", Link)
-    found = prove(sourced(tmp_path, address=address))
+    exchange = "host" if address is None else "nccl"
+    found = prove(sourced(tmp_path, address=address, steps=5, exchange=exchange))
     assert found is not None
     assert found.told == AGREE
+    asked = trials.tasks[0]["config"]
+    assert (asked.steps, asked.until_step, asked.batches_per_step) == (None, 0, None)
+    place = Path(asked.output)
+    assert place.is_absolute()
+    assert not place.parent.exists()
     assert trials.where == (
         ["here", "killed"]
         if address is None

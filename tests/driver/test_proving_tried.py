@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
+from orchestrator.config import RunConfig
 from orchestrator.driver import proving
 from orchestrator.driver.proving import held_still, task_of
-from orchestrator.driver.startup import make_plan, start_point
-from orchestrator.store.objects.location import open_location
+from orchestrator.driver.startup import Plan, StartPoint
 from orchestrator.training.engine.options import TrainingOptions
-from tests.driver.seed_sources import write_seed
+from tests.driver.seed_sources import seed_meta
 from tests.driver.test_proving import FED, PLAN, config, start_of
 
 
@@ -50,28 +50,41 @@ def test_trial_has_the_graph_the_checkpoint_and_no_more_slots_than_tell_somethin
     assert task == {"graph": FED, "config": asked, "files": ("a file",), "step": 3}
 
 
-@pytest.mark.parametrize("scope", [None, "old", "old/"])
-def test_graph_that_draws_is_tried_without_chance(tmp_path: Path, scope: str | None) -> None:
-    asked = config(
-        source=str(write_seed(tmp_path / "run", "dropout")),
-        output=str(tmp_path / "out"),
-        input="mine:batches",
-        steps=4,
-        import_scope=scope,
-    )
-    start = start_point(asked, open_location(asked.output), None)
-    plan = make_plan(asked, start)
-    still, left = held_still(asked, start, plan)
-    assert left == ""
-    assert plan.graph.random_nodes
-    assert still.graph.random_nodes == still.graph.stateful_random == ()
-    nodes = MetaGraphDef.FromString(still.graph.original_meta).graph_def.node
-    ops = {node.name: node.op for node in nodes}
-    drawing = [name.removeprefix("old/") for name in plan.graph.random_nodes]
-    assert not any(ops.get(name, "").startswith("Random") for name in drawing)
+DRAWS = "dropout/random_uniform/RandomUniform"
+EDITS: dict[str, Any] = {"freeze": ["out"], "reset_step": 40}
+
+
+@pytest.mark.parametrize("scope", [None, "boX", "boX/"])
+@pytest.mark.parametrize("label", [None, "a0001-g0001/m-5"])
+def test_graph_that_draws_is_planned_once_more_without_chance_and_edited_no_second_time(
+    monkeypatch: pytest.MonkeyPatch, scope: str | None, label: str | None
+) -> None:
+    seen: list[Any] = []
+
+    def planned(asked: RunConfig, start: StartPoint) -> Plan:
+        assert asked.meta is not None
+        seen.extend((asked, start, MetaGraphDef.FromString(Path(asked.meta).read_bytes())))
+        return PLAN
+
+    monkeypatch.setattr(proving, "make_plan", planned)
+    asked, start = config(import_scope=scope, **EDITS), replace(start_of(), own_label=label)
+    drawn = DRAWS if scope is None else f"boX/{DRAWS}"
+    graph = replace(FED, original_meta=seed_meta("dropout"), random_nodes=(drawn,))
+    assert held_still(asked, start, replace(PLAN, graph=graph)) == (PLAN, "")
+    calm, calm_start, still = seen
+    assert calm_start == start_of()
+    # Its own checkpoint has begun already where the first start was to begin
+    assert (calm.freeze, calm.reset_step) == ([], 40 if label is None else None)
+    assert not Path(calm.meta).exists()
+    ops = {node.name: node.op for node in still.graph_def.node}
+    assert ops.get(DRAWS) != "RandomUniform"
     # What initialisers draw is drawn once for both
+    assert "random_normal/RandomStandardNormal" in ops
     assert any(op.startswith("Random") for op in ops.values())
-    assert held_still(asked, start, PLAN) == (PLAN, "")
+
+
+def test_graph_that_draws_nothing_is_tried_as_it_is() -> None:
+    assert held_still(config(), start_of(), PLAN) == (PLAN, "")
 
 
 def test_graph_with_a_draw_that_cannot_be_held_still_says_which(
