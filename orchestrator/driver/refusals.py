@@ -11,7 +11,7 @@ import ast
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -77,11 +77,16 @@ def _files(top: Path, rest: Iterable[str]) -> Iterator[Path]:
 
 
 def _is_importable(module: str) -> bool:
-    """Whether the module's first part is there in another form: compiled, in an archive, without an
-    ``__init__.py``.
+    """Whether the module is there in another form: compiled, or its first part in an archive or
+    without an ``__init__.py``.
     """
     first, _, rest = module.partition(".")
-    return (Path.cwd() / first).is_dir() if rest else _spec(first) is not None
+    if not rest:
+        return _spec(first) is not None
+    compiled = (
+        path.with_suffix(suffix) for path in _places(module) for suffix in EXTENSION_SUFFIXES
+    )
+    return (Path.cwd() / first).is_dir() or any(path.is_file() for path in compiled)
 
 
 def _spec(top_level: str) -> ModuleSpec | None:

@@ -87,7 +87,8 @@ def test_group_has_as_many_members_as_a_step_has_batches_and_the_others_stand_by
 
 
 def test_graph_that_trains_alone_takes_one_worker_and_refuses_more() -> None:
-    assert policy(ALONE, 1, workers={"count": 1, "max": 4}).sizes.largest == 1
+    for slots in (1, None):
+        assert policy(ALONE, slots, workers={"count": 1, "max": 4}).sizes.largest == 1
     with pytest.raises(ConfigError, match="on one worker only: it draws") as refused:
         policy(ALONE, 1, workers=2)
     assert refused.value.remedy == "Use --workers 1"
