@@ -41,12 +41,13 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     plan = make_plan(as_recorded(config, record), start)
     start = counted(config, start, plan, record)
     graph = plan.graph
-    checkpoint = start.source.prefix.shown if start.source.prefix else None
+    checkpoint = start.source.prefix
+    assert checkpoint is not None, "a run starts from one"
     return {
         "source": start.source.url,
         "output": output.shown,
         "goes_on": record is not None,
-        "checkpoint": checkpoint,
+        "checkpoint": checkpoint.shown,
         "start_step": plan.step,
         "until_step": start.until,
         "train_ops": [target.op for target in graph.targets],

@@ -150,7 +150,7 @@ def _resume(
         return begin(claim, ready, record, proof, observers, inbox)
 
 
-def check_room(config: RunConfig, namespace: str = "") -> None:
+def check_room(config: RunConfig, namespace: str) -> None:
     """Refuse more workers than the cluster can place, unless waiting was asked for.
 
     Args:

@@ -55,15 +55,15 @@ class Notifier:
 
     def _post(self, url: str, told: Mapping[str, Any]) -> None:
         data = json.dumps(body(told, url)).encode()
-        for number in range(len(self._waits_s) + 1):
+        for tries, wait_s in enumerate((*self._waits_s, None), 1):
             trouble = posted(url, data)
             if trouble is None:
                 return
             passing, text = trouble
-            if not passing or number == len(self._waits_s):
-                break
-            time.sleep(self._waits_s[number])
-        log.warning("a notice wasn't delivered after %d tries: %s", number + 1, text)
+            if not passing or wait_s is None:
+                log.warning("a notice wasn't delivered after %d tries: %s", tries, text)
+                return
+            time.sleep(wait_s)
 
 
 def posted(url: str, data: bytes) -> tuple[bool, str] | None:

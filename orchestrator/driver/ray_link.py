@@ -54,19 +54,16 @@ class RayLink:
             PlacementError: it can't be reached or started.
         """
         where = self._config.address or "the local Ray"
+        remedy = (
+            "Check --address with `ray status`"
+            if self._config.address
+            else "Is the machine busy or /tmp full? Try again; `tfresume doctor` looks"
+        )
         if not self._done.wait(CONNECT_S):
-            raise PlacementError(
-                f"{where} hasn't answered for {CONNECT_S:.0f} s",
-                remedy="Check --address with `ray status`",
-            )
+            raise PlacementError(f"{where} hasn't answered for {CONNECT_S:.0f} s", remedy=remedy)
         if isinstance(self._error, PlacementError):
             raise self._error
         if self._error is not None:
-            remedy = (
-                "Check --address"
-                if self._config.address
-                else "Is the machine busy or /tmp full? Try again; `tfresume doctor` looks"
-            )
             raise PlacementError.from_cause(
                 f"{where} can't be used", self._error, remedy=remedy
             ) from self._error

@@ -11,7 +11,7 @@ import ast
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,7 @@ def check_input(config: RunConfig) -> None:
         return
     found = [Path(module)] if module.endswith(".py") else list(_places(module))
     file = next((path for path in found if path.is_file()), None)
-    if file is None and not (found and module.endswith(".py")) and _is_importable(module):
+    if file is None and not module.endswith(".py") and _is_importable(module):
         return
     if file is None:
         raise ConfigError(
@@ -59,7 +59,7 @@ def check_input(config: RunConfig) -> None:
 def _places(module: str) -> Iterator[Path]:
     """Where the file of a module would be, found without importing its parents."""
     first, *rest = module.split(".")
-    for directory in (Path.cwd(), *(Path(entry or ".") for entry in sys.path)):
+    for directory in (Path.cwd(), *map(Path, sys.path)):
         yield from _files(directory / first, rest)
     # an import hook, such as an editable install's, knows places that aren't on the path
     spec = _spec(first)
@@ -77,11 +77,16 @@ def _files(top: Path, rest: Iterable[str]) -> Iterator[Path]:
 
 
 def _is_importable(module: str) -> bool:
-    """Whether the module's first part is there in another form: compiled, in an archive, without an
-    ``__init__.py``.
+    """Whether the module is there in another form: compiled, or its first part in an archive or
+    without an ``__init__.py``.
     """
     first, _, rest = module.partition(".")
-    return (Path.cwd() / first).is_dir() if rest else _spec(first) is not None
+    if not rest:
+        return _spec(first) is not None
+    compiled = (
+        path.with_suffix(suffix) for path in _places(module) for suffix in EXTENSION_SUFFIXES
+    )
+    return (Path.cwd() / first).is_dir() or any(path.is_file() for path in compiled)
 
 
 def _spec(top_level: str) -> ModuleSpec | None:

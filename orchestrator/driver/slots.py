@@ -44,7 +44,6 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
             no room for it.
     """
     workers = config.workers
-    first = _recorded(record) or _first(config, graph)
     if graph.group_refused:
         if config.batches_per_step not in (None, 1):
             raise ConfigError(
@@ -52,6 +51,7 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
                 remedy="Leave --batches-per-step out, or give 1",
             )
         return Slots(1, 1, 1)
+    first = _recorded(record) or config.batches_per_step or workers.count
     if exchange_of(config) == "nccl" and workers.largest > 1:
         if weight_of(config, record):
             raise ConfigError(
@@ -105,10 +105,6 @@ def _recorded(record: RunRecord | None) -> int | None:
     workers = record.config.get("workers")  # of a version in which every worker computed one batch
     count = workers.get("count") if isinstance(workers, dict) else None
     return count if isinstance(count, int) and count > 0 else None
-
-
-def _first(config: RunConfig, graph: WorkerGraph) -> int:
-    return config.batches_per_step or (1 if graph.group_refused else config.workers.count)
 
 
 def fitting(sizes: Sizes, slots: int | None) -> Sizes:

@@ -51,6 +51,11 @@ PROGRESS = RunProgress(
             id="an incident that was never over",
         ),
         pytest.param(
+            {"event": "incident", "recovered_s": None, "steps_redone": 0},
+            [("tfresume_incidents", 1.0, "unknown")],
+            id="an incident of an earlier version",
+        ),
+        pytest.param(
             {"event": "save_committed", "step": 100, "size_bytes": 480, "stall_s": 0.05},
             [
                 ("tfresume_saves", 1.0, "committed"),
@@ -115,6 +120,7 @@ def test_measurements_of_the_past_go_on_where_counters_stood() -> None:
     past = [
         *({"event": "incident", "kind": "died", "recovered_s": 0.5} for _ in range(3)),
         {"event": "incident", "kind": "hung", "recovered_s": 7.0, "steps_redone": 2},
+        {"event": "incident", "kind": "slow", "recovered_s": 5000.0},
         {"event": "save_failed", "step": 5},
         {"event": "save_committed", "step": 10, "size_bytes": 7, "stall_s": 0.1},
         {"event": "save_committed", "step": 20, "size_bytes": 8, "stall_s": 0.2},
@@ -129,6 +135,8 @@ def test_measurements_of_the_past_go_on_where_counters_stood() -> None:
         [
             ("incidents", "died", 3.0),
             ("incidents", "hung", 1.0),
+            ("incidents", "slow", 1.0),
+            ("recovery_seconds", "slow", 5000.0),
             ("steps_redone", 2.0),
             *[("recovery_seconds", "died", 0.5)] * 3,
             ("recovery_seconds", "hung", 7.0),

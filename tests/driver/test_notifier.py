@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from orchestrator.config import parse_config
+from orchestrator.driver import notifier as module
 from orchestrator.driver.notices import body, notice
 from orchestrator.driver.notifier import Notifier, notifier_of, webhooks
 from orchestrator.errors import ConfigError
@@ -32,6 +34,7 @@ class Webhook:
 
     def __init__(self) -> None:
         self.bodies: list[Any] = []
+        self.headers: dict[str, str] = {}
         self.answers = [200]
         self.asked = 0
         self.gate = threading.Event()
@@ -42,6 +45,7 @@ class Webhook:
             def do_POST(self) -> None:
                 data = self.rfile.read(int(self.headers["Content-Length"]))
                 hook.asked += 1
+                hook.headers = dict(self.headers.items())
                 hook.gate.wait(60)
                 code = hook.answers.pop(0) if len(hook.answers) > 1 else hook.answers[0]
                 if code == 200:
@@ -85,6 +89,51 @@ def test_incident_and_end_are_posted_once_each_and_nothing_else(hook: Webhook) -
     assert incident["logs"] == "tfresume logs gs://b/more --worker w0002"
     assert "died of rank 1 on node-b (SIGKILL); training went on after 0.41 s" in incident["text"]
     assert "loss 2 of 60 within an hour, 58 left" in incident["text"]
+    assert hook.headers["Content-Type"] == "application/json"
+    assert hook.headers["User-Agent"] == "tfresume"
+
+
+@pytest.mark.parametrize(
+    ("answers", "waited"),
+    [
+        ([], []),
+        ([(True, "busy")] * 2, [1.0, 5.0]),
+        ([(True, "busy")] * 9, [1.0, 5.0, 20.0]),
+        ([(True, "busy"), (False, "gone")], [1.0]),
+    ],
+)
+def test_tries_are_further_and_further_apart(
+    monkeypatch: pytest.MonkeyPatch, answers: list[tuple[bool, str]], waited: list[float]
+) -> None:
+    left, slept = [*answers], list[float]()
+    monkeypatch.setattr(module, "posted", lambda *_: left.pop(0) if left else None)
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append))
+    Notifier(["http://example.org/hook"], "r").event(INCIDENT)
+    assert slept == waited
+
+
+def test_each_webhook_gets_the_notice_in_its_own_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+    monkeypatch.setattr(module, "posted", lambda url, data: sent.update({url: json.loads(data)}))
+    slack, plain = "https://hooks.slack.com/services/T/B/X", "https://example.org/hook"
+    Notifier([slack, plain], "r").event(INCIDENT)
+    assert list(sent[slack]) == ["text"]
+    assert sent[plain]["run"] == "r"
+
+
+def test_answer_is_waited_for_no_longer_than_one_ever_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    def hangs(_: object, timeout: float) -> None:
+        waits.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib.request.urlopen", hangs)
+    trouble = (True, "the webhook can't be reached: TimeoutError")
+    assert module.posted("http://example.org/hook", b"") == trouble
+    assert waits == [module.REQUEST_S]
 
 
 def test_webhook_that_fails_for_a_while_gets_the_notice_in_the_end(hook: Webhook) -> None:
@@ -103,35 +152,49 @@ def test_tries_are_bounded_and_what_fails_is_a_line_in_the_log(
     with caplog.at_level(logging.WARNING, "tfresume"):
         notifier.event(INCIDENT)
         assert hook.asked == tries
-    assert f"after {tries} tries: the webhook answers {answer}" in caplog.text
-    assert "/hook" not in caplog.text
+    assert caplog.messages == [
+        f"a notice wasn't delivered after {tries} tries: the webhook answers {answer}"
+    ]
 
 
 def test_training_and_the_end_never_wait_for_a_webhook_that_hangs(
     hook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
     hook.gate.clear()
-    (notifier,) = notifier_of([hook.url], "r", {})
+    (thread,) = notifier_of([hook.url], "r", {})
     began_s = time.monotonic()
     for _ in range(500):
-        notifier.event(INCIDENT)
+        thread.event(INCIDENT)
     with caplog.at_level(logging.WARNING, "tfresume"):
-        notifier.close(0.1)
+        thread.close(0.1)
     assert hook.bodies == []
     assert time.monotonic() - began_s < 60.0
     assert "--notify didn't end within 0 s" in caplog.text
     hook.gate.set()
-    notifier.close(60)
+    thread.close(60)
     assert len(hook.bodies) <= 1, "what was said not to be told is told"
 
 
 def test_end_waits_for_what_is_not_posted_yet(hook: Webhook) -> None:
-    (notifier,) = notifier_of(["env:HOOK"], "r", {"HOOK": hook.url})
-    notifier.event(INCIDENT)
-    notifier.event(END)
-    notifier.close(60)
-    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    (thread,) = notifier_of(["env:HOOK"], "r", {"HOOK": hook.url})
+    thread.event(INCIDENT)
+    thread.event(END)
+    thread.close(60)
+    assert [(item["event"], item["run"]) for item in hook.bodies] == [
+        ("incident", "r"),
+        ("finish", "r"),
+    ]
     assert notifier_of([], "r", {}) == []
+
+
+def test_end_of_a_run_waits_for_its_notices_as_long_as_a_slow_answer_and_one_more_try_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float | None] = []
+    monkeypatch.setattr(threading.Thread, "join", lambda _, wait_s=None: waited.append(wait_s))
+    (thread,) = notifier_of(["http://example.org/hook"], "r", {})
+    thread.close()
+    assert waited == [module.CLOSE_S]
 
 
 def test_webhook_that_nobody_listens_at_ends_after_its_tries(
@@ -190,10 +253,21 @@ def test_secret_webhook_is_named_by_its_variable_and_never_recorded() -> None:
     assert "xyzzy" not in config.model_dump_json()
 
 
-@pytest.mark.parametrize("environment", [{}, {"HOOK": "hooks.slack.com/services"}])
-def test_variable_without_a_url_is_refused_by_name(environment: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="HOOK"):
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "isn't set here"),
+        ({"HOOK": ""}, "isn't set here"),
+        ({"HOOK": "hooks.slack.com/services"}, "doesn't hold an http URL"),
+    ],
+)
+def test_variable_without_a_url_is_refused_by_name(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
         webhooks(["env:HOOK"], environment)
+    assert refused.value.message == f"--notify env:HOOK: the variable HOOK {said}"
+    assert refused.value.remedy == (
+        "Set HOOK to the webhook's URL where the driver runs, or leave --notify out"
+    )
 
 
 @pytest.mark.parametrize("item", ["example.org/hook", "ftp://example.org", "env:", "http://"])

@@ -4,9 +4,7 @@ user's code?
 
 from __future__ import annotations
 
-import sys
-from importlib.util import spec_from_file_location
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,102 +12,49 @@ import pytest
 from launch.cli import run
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.decide.room import crowded
-from orchestrator.driver.refusals import CHECKS, check_crowd, check_input, refusals, refuse
+from orchestrator.driver.refusals import (
+    CHECKS,
+    check_crowd,
+    refusals,
+    refuse,
+    saves_changed_rows,
+)
 from orchestrator.errors import ConfigError, PlacementError
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 
 
 def config(**values: Any) -> RunConfig:
     return parse_config({"source": "s", "output": "o", "steps": 1, **values})
 
 
-@pytest.mark.parametrize(
-    ("text", "is_there"),
-    [
-        ("def batches(ctx): ...", True),
-        ("async def batches(ctx): ...", True),
-        ("batches = lambda ctx: ()", True),
-        ("from elsewhere import make as batches", True),
-        ("from elsewhere import *", True),
-        ("if True:\n    def batches(ctx): ...\nelse:\n    batches = None", True),
-        ("try:\n    import batches\nexcept ImportError:\n    raise", True),
-        ("(other, batches) = 1, 2", True),
-        ("globals().update(batches=1)", True),
-        ("def __getattr__(name): ...", True),
-        ("def batch(ctx): ...", False),
-        ("class Feed:\n    def batches(self): ...", False),
-        ("batches.attribute = 1", False),
-    ],
-)
-def test_input_function_is_looked_for_in_its_files_text(
-    text: str, is_there: bool, tmp_path: Path
+def test_crowd_on_this_machine_is_refused_with_what_it_has(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = tmp_path / "feeds.py"
-    file.write_text(f"raise SystemExit('the code ran')\n{text}\n")
-    if is_there:
-        check_input(config(input=f"{file}:batches"))
-    else:
-        with pytest.raises(ConfigError, match="defines no batches"):
-            check_input(config(input=f"{file}:batches"))
-
-
-def test_input_function_of_an_editable_install_is_found_where_its_import_hook_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "src" / "hooked" / "inner"
-    package.mkdir(parents=True)
-    (tmp_path / "src" / "hooked" / "__init__.py").write_text("raise SystemExit('the code ran')\n")
-    (package / "feeds.py").write_text("def batches(ctx): ...\n")
-
-    class Hook:
-        @staticmethod
-        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
-            if name != "hooked":
-                return None
-            init = tmp_path / "src" / "hooked" / "__init__.py"
-            return spec_from_file_location(
-                name, init, submodule_search_locations=[str(init.parent)]
-            )
-
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
-    check_input(config(input="hooked.inner.feeds:batches"))
-    with pytest.raises(ConfigError, match="defines no batch"):
-        check_input(config(input="hooked.inner.feeds:batch"))
-
-
-def test_input_function_of_a_module_is_found_without_importing_its_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "mine" / "inner"
-    package.mkdir(parents=True)
-    (tmp_path / "mine" / "__init__.py").write_text("raise SystemExit('the code ran')\n")
-    (package / "feeds.py").write_text("def batches(ctx): ...\n")
-    monkeypatch.chdir(tmp_path)
-    check_input(config(input="mine.inner.feeds:batches"))
-    with pytest.raises(ConfigError, match=r"defines no batch\b.*It defines batches"):
-        check_input(config(input="mine.inner.feeds:batch"))
-    with pytest.raises(ConfigError, match="nowhere can't be found"):
-        check_input(config(input="nowhere:batches"))
-
-
-def test_input_file_that_is_no_python_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "feeds.py"
-    file.write_text("def batches(ctx:\n")
-    with pytest.raises(ConfigError, match="isn't Python: SyntaxError"):
-        check_input(config(input=f"{file}:batches"))
-
-
-def test_crowd_on_this_machine_is_refused_with_what_it_has() -> None:
-    with pytest.raises(
-        PlacementError,
-        match=r"64 workers of 1 CPUs each are too many for this machine: it has 2 CPUs and .* GB of",
-    ) as refused:
-        check_crowd(config(workers=64), machine_cpus=2)
-    assert "--workers.cpus" in refused.value.remedy
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=3.14e9))
+    with pytest.raises(PlacementError) as refused:
+        check_crowd(config(workers={"count": 60, "max": 62, "standby": 2}), machine_cpus=2)
+    assert refused.value.message == (
+        "64 workers of 1 CPUs each are too many for this machine: it has 2 CPUs and 3.1 GB of free memory, "
+        "and each worker is a process with TensorFlow in it (0.5 GB and the model)"
+    )
+    assert refused.value.remedy == (
+        "Ask for 2 workers, give each less (--workers.cpus), or name a cluster with --address"
+    )
+    assert refused.value.details == {"cpus": 2, "wanted": 64}
     check_crowd(config(workers=64, address="auto"), machine_cpus=2)
+    check_crowd(config(workers=64, wait=True), machine_cpus=2)
     check_crowd(config(workers={"count": 64, "cpus": 0.1}), machine_cpus=2)
+
+
+@pytest.mark.parametrize(("cpus", "there"), [(3, 3), (None, 1)])
+def test_crowd_is_told_by_the_cpus_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, cpus: int | None, there: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cpus)
+    with pytest.raises(PlacementError, match=f"it has {there} CPUs"):
+        check_crowd(config(workers=64))
 
 
 @pytest.mark.parametrize(
@@ -131,10 +76,18 @@ def test_crowded_machine_is_one_that_is_asked_for_several_times_its_cpus(
     ],
 )
 def test_check_reports_as_an_error_what_resume_refuses(values: dict[str, Any], code: str) -> None:
-    assert [(item.code, item.severity) for item in refusals(config(**values))] == [(code, "error")]
-    with pytest.raises(ConfigError):
+    (problem,) = refusals(config(**values))
+    with pytest.raises(ConfigError) as refused:
         refuse(config(**values))
+    error = refused.value
+    assert problem == Problem(code, "error", error.message, error.remedy)
     assert code in dict(CHECKS)
+
+
+@pytest.mark.parametrize("end", [{"steps": 5}, {"steps": None, "until_step": 5}])
+def test_command_with_either_end_is_refused_nothing(end: dict[str, Any]) -> None:
+    assert refusals(config(**end)) == ()
+    refuse(config(**end))
 
 
 def test_check_of_a_source_alone_only_says_that_a_run_needs_an_end() -> None:
@@ -151,3 +104,24 @@ def test_resume_command_refuses_a_crowd_before_a_ray_is_started(
     )
     assert run(["resume", "s", "--output", "o", "--steps", "1", "--workers", "10000"]) == 2
     assert "are too many for this machine" in capsys.readouterr().err
+
+
+DIVIDED = ShardedTables((ShardedPart("t", "t", ("t",), 4, (2,), "first", "count"),))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_changed_rows_are_saved_where_that_was_asked_for(asked: bool) -> None:
+    graph = WorkerGraph(b"", b"", (), (), (), tables=DIVIDED)
+    assert saves_changed_rows(config(save_changed_rows=asked), graph) is asked
+
+
+def test_changed_rows_of_a_graph_without_divided_tables_are_refused() -> None:
+    graph = WorkerGraph(b"", b"", (), (), ())
+    assert saves_changed_rows(config(), graph) is False
+    with pytest.raises(ConfigError) as refused:
+        saves_changed_rows(config(save_changed_rows=True), graph)
+    assert refused.value.message == (
+        "--save-changed-rows saves rows of tables that are divided among the workers, and none is"
+    )
+    assert refused.value.remedy.startswith("Divide some (--shard-tables NAME; ")
+    assert refused.value.remedy.endswith(", or leave --save-changed-rows out")
