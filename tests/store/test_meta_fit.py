@@ -63,9 +63,12 @@ def _assigned(meta: Any, output: int, shape: Sequence[int] | None, *, identities
     """The restored value goes to a variable of this shape, through so many identities."""
     value = f"save/Restore:{output}" if output else "save/Restore"
     for number in range(identities):
-        value = _node(meta, f"save/Identity_{output}_{number}", "Identity", value).name + ":0"
+        value = (
+            _node(meta, f"save/Identity_{output}_{number}", "Identity", value).name
+            + number % 2 * ":0"
+        )
     _variable(meta, f"v{output}", shape)
-    _node(meta, f"save/Assign_{output}", "Assign", f"v{output}", value)
+    _node(meta, f"save/Assign_{output}", "Assign", f"v{output}" + output * ":0", value)
     return meta
 
 
@@ -171,6 +174,9 @@ def test_what_leads_to_no_variable_is_not_compared_by_shape() -> None:
     _node(meta, "of/nothing", "Assign", "v", "identity")
     _node(meta, "of/none", "Assign", "v", "away:0")
     assert misfit(meta, KEYS) == ""
+    assert misfit(_assigned(meta, 1, (5,)), KEYS).endswith(
+        "'b' has shape [4] in it, [5] in the graph"
+    )
 
 
 def test_restore_operations_of_another_saver_do_not_count() -> None:
@@ -179,6 +185,8 @@ def test_restore_operations_of_another_saver_do_not_count() -> None:
     _strings(meta, "other/slices", [b""])
     other = _node(meta, "other", "RestoreV2", "other/file", "other/names", "other/slices")
     other.attr["dtypes"].list.type.append(FLOAT)
+    assert misfit(meta, KEYS, whole=True) == ""
+    meta.saver_def.filename_tensor_name = "save/Const"
     assert misfit(meta, KEYS, whole=True) == ""
     meta.saver_def.filename_tensor_name = ""  # then it's any of them
     assert "lacks 1 of the 4 variables" in misfit(meta, KEYS, whole=True)
@@ -202,18 +210,28 @@ def test_row_of_equal_names_is_written_once_and_counts_as_often_as_it_is_long() 
     tensor = nodes["save/slices"].attr["value"].tensor
     tensor.string_val.append(b"8 4 0,3:0,4")
     tensor.tensor_shape.dim[0].size = 3
+    tensor.tensor_shape.dim.add(size=1)
     assert misfit(_assigned(_assigned(meta, 0, (3, 4)), 1, (9,)), KEYS) == ""
     tensor.tensor_shape.dim[0].size = 1  # now of the first alone
     assert misfit(meta, KEYS).endswith("'b' has shape [4] in it, [9] in the graph")
+    tensor.tensor_shape.dim[0].size = 3
+    tensor.string_val.append(b"")  # the last is the one that is repeated
+    assert misfit(meta, KEYS) == (
+        "doesn't fit the graph: 'b' has shape [4] in it, [9] in the graph"
+    )
 
 
-@pytest.mark.parametrize("size", [-1, 10_000_001])
-def test_row_without_a_believable_length_is_as_long_as_it_is_written(size: int) -> None:
+@pytest.mark.parametrize("sizes", [(-1,), (10_000_001,), (-1, 5)])
+def test_row_without_a_believable_length_is_as_long_as_it_is_written(
+    sizes: Sequence[int],
+) -> None:
     meta = _meta(slices=[])
     nodes = {node.name: node for node in meta.graph_def.node}
     tensor = nodes["save/slices"].attr["value"].tensor
     tensor.string_val.append(b"8 4 0,3:0,4")
-    tensor.tensor_shape.dim[0].size = size
+    del tensor.tensor_shape.dim[:]
+    for size in sizes:
+        tensor.tensor_shape.dim.add(size=size)
     assert misfit(_assigned(_assigned(meta, 0, (3, 4)), 1, (9,)), KEYS).endswith("[9] in the graph")
 
 

@@ -127,13 +127,20 @@ def test_rows_that_parts_of_the_old_format_lack_are_refused(tmp_path: Path) -> N
     parts = [Part("t", TABLE.shape, values, extents) for extents, values in LAYOUTS["grid"]]
     reader = _old(tmp_path, parts[1:])
     assert _rows(reader, 5, 10)[0].tobytes() == TABLE[5:].tobytes()
-    with pytest.raises(CorruptCheckpoint) as raised:
-        _rows(reader, 4, 10)
-    assert (raised.value.message, raised.value.remedy) == ("parts of 't' are missing", SALVAGE)
+    last = Part("last", (60,), TABLE.reshape(-1)[:59], ((0, 59),))
+    short = _old(tmp_path, [*parts[1:], last])
+    for key, size in (("t", 6 * 24), ("last", 6 * 4)):
+        rows = (4, 10) if key == "t" else (54, 60)
+        with pytest.raises(CorruptCheckpoint) as raised:
+            short.read(key, *rows, memoryview(bytearray(size)))
+        assert raised.value.message == f"parts of {key!r} are missing"
+        assert raised.value.remedy == SALVAGE
 
 
-def test_part_of_the_old_format_with_too_many_values_is_refused(tmp_path: Path) -> None:
-    reader = _old(tmp_path, [Part("t", TABLE.shape, TABLE, ((0, 5), (0, 6)))])
+def test_part_of_the_old_format_with_too_many_values_is_refused_alone(tmp_path: Path) -> None:
+    good = Part("t", TABLE.shape, TABLE[5:], ((5, 5), (0, 6)))
+    reader = _old(tmp_path, [Part("t", TABLE.shape, TABLE, ((0, 5), (0, 6))), good])
+    assert _rows(reader, 5, 10)[0].tobytes() == TABLE[5:].tobytes()
     with pytest.raises(CorruptCheckpoint) as raised:
         _rows(reader, 0, 5)
     assert raised.value.message == ("the checkpoint: 't' has 240 bytes of values where 120 are due")
@@ -145,6 +152,9 @@ def test_rows_in_slices_that_are_not_the_whole_are_refused(tmp_path: Path) -> No
         _rows(reader, 0, 1)
     assert raised.value.message == "tensor 't': parts hold 30 of 60 elements"
     assert raised.value.remedy == SALVAGE
+    index = BundleIndex("V2", 1, {"t": BundleTensor("t", "float32", TABLE.shape, slices=2)})
+    with pytest.raises(CorruptCheckpoint, match="parts hold 0 of 60 elements"):
+        _rows(RowReader(index, [None, None]), 0, 1)
 
 
 def test_data_file_that_is_not_there_is_named(tmp_path: Path) -> None:

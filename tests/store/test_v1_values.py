@@ -63,9 +63,12 @@ def test_texts_are_read_as_they_are() -> None:
     [
         # proto2 programs write each number as a field of its own
         ("int32", b"\x38\x05\x38\x80\x02", np.array([5, 256], np.int32)),
+        ("int64", b"\x50" + 9 * b"\xff" + b"\x7f", np.array([-1], np.int64)),  # of 70 bits
+        ("int64", b"\x52\x0a" + 9 * b"\xff" + b"\x7f", np.array([-1], np.int64)),
         ("float32", b"\x2d" + struct.pack("<f", 1.5), np.array([1.5], np.float32)),
         ("float64", b"\x31" + struct.pack("<d", -2.5), np.array([-2.5], np.float64)),
-        # what is packed into several fields follows each other
+        # what is packed into several fields, or into one of none, follows each other
+        ("int32", b"\x3a\x00\x3a\x01\x05", np.array([5], np.int32)),
         ("int64", b"\x52\x01\x07\x52\x02\xac\x02", np.array([7, 300], np.int64)),
         ("bfloat16", b"\x6a\x03\x80\x7f\x01", np.array([0x3F80, 1], np.uint16)),
     ],

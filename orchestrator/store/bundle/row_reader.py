@@ -76,7 +76,7 @@ class RowReader:
             SourceError, StorageUnavailable: it can't be read.
         """
         tensor = self._index.entries.get(key)
-        width = 0 if tensor is None else ITEM_BYTES.get(tensor.dtype, 0)
+        width = None if tensor is None else ITEM_BYTES.get(tensor.dtype)
         if tensor is None or not tensor.shape or not width:
             raise GraphMismatch(
                 f"the checkpoint holds no rows of {key!r}",

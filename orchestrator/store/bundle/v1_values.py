@@ -113,7 +113,8 @@ def _fixed(value: int | memoryview | bytes) -> bytes | memoryview:
 def _one(value: int | bytes) -> np.ndarray:
     if isinstance(value, bytes):
         raise ValueError("bytes where a number is due")
-    return np.array([value], np.uint64)
+    # Of ten bytes, which have 70 bits, protobuf takes the lowest 64
+    return np.array([value & 0xFFFF_FFFF_FFFF_FFFF], np.uint64)
 
 
 def _narrowed(numbers: np.ndarray, dtype: str) -> bytes:

@@ -82,7 +82,7 @@ def _restored(meta: Any) -> Iterator[Restored]:
         )
         for output, (key, number) in enumerate(zip(names, dtypes, strict=False)):
             sliced = output < len(slices) and slices[output] != ""
-            dtype = DTYPES.get(number % _REF_DTYPES, "")
+            dtype = DTYPES.get(number % _REF_DTYPES)
             if dtype:
                 yield Restored(key, dtype, None if sliced else shapes.get((node.name, output)))
 
