@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,11 +27,14 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds waited between tries, each over at once: the clock by which tries end moves by them."""
+    """Seconds waited between tries, the least there may be, each over at once: the clock by which tries
+    end moves by them.
+    """
     waited_s: list[float] = []
     clock = SimpleNamespace(
         sleep=waited_s.append, monotonic=lambda: time.monotonic() + sum(waited_s)
     )
+    monkeypatch.setattr(random, "uniform", min)
     monkeypatch.setattr(tenacity.nap, "time", clock)
     monkeypatch.setattr(tenacity, "time", clock)
     return waited_s

@@ -172,12 +172,12 @@ def test_listing_is_sorted_and_leaves_out_what_is_temporary_and_the_directory_it
     """As S3 lists a directory for which somebody made an object."""
     temporary = f"{TEMPORARY_PREFIX}b{TEMPORARY_SUFFIX}"
     entries = [
-        {"name": "bucket/run/", "size": 0, "type": "directory"},
-        {"name": f"bucket/run/{temporary}", "size": 9},
-        {"name": "bucket/run/b", "size": 2, "ETag": "tag", "mtime": 5.0},
-        {"name": "bucket/run/a/", "size": 0, "type": "directory"},
+        {"name": "bucket/runX/", "size": 0, "type": "directory"},
+        {"name": f"bucket/runX/{temporary}", "size": 9},
+        {"name": "bucket/runX/b", "size": 2, "ETag": "tag", "mtime": 5.0},
+        {"name": "bucket/runX/a/", "size": 0, "type": "directory"},
     ]
-    where = place(entries, "bucket/run/")
+    where = place(entries, "bucket/runX/")
     assert where.list() == (
         FileInfo("a", where.child("a"), 0, is_directory=True),
         FileInfo("b", where.child("b"), 2, modified=5.0, tag="tag"),
@@ -210,6 +210,22 @@ def test_directories_above_a_local_file_end_at_the_root() -> None:
         "",
     )
     assert it.parent.parent.child("a").path == "/a"
+
+
+@pytest.mark.parametrize(("path", "above"), [("/run/X", "/run"), ("/run/XX/", "/run")])
+def test_directory_above_is_the_same_whatever_the_name(path: str, above: str) -> None:
+    it = Location(path, path, Client())
+    assert (it.parent.url, it.parent.path) == (above, above)
+
+
+def test_what_is_asked_once_has_the_deadline_of_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = place()
+
+    def once(*given: Any, **named: Any) -> Any:
+        return given, named
+
+    monkeypatch.setattr(locations, "once", once)
+    assert it.once("ls", "a", detail=True) == ((it.fs, 7.0, "ls", "a"), {"detail": True})
 
 
 @pytest.mark.parametrize(("async_impl", "expected"), [(True, True), (False, False)])

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor, read_index
 from orchestrator.store.bundle.data_writer import DataWriter
+from orchestrator.store.bundle.index_writer import index_bytes
 from orchestrator.store.bundle.values import Values
 from orchestrator.store.objects.location import FileInfo, Location, open_location
 from orchestrator.store.objects.traffic import MOVED
@@ -164,6 +165,20 @@ def test_tensor_that_is_not_what_was_saved_is_told_by_file_and_name(
     assert told.value.remedy.startswith("Use another checkpoint, or `tfresume salvage`")
     assert told.value.details == {"file": file.name, "tensor": key}
     fetch_tensors(index, files, {"f"}, tmp_path / "m")  # nobody asks for the damaged one
+
+
+def test_table_whose_rows_lie_in_two_data_files_is_copied_with_its_parts(tmp_path: Path) -> None:
+    rows = np.arange(8.0).reshape(4, 2)
+    reports = []
+    for rank in range(2):
+        with DataWriter(tmp_path / "s", rank, 2) as writer:
+            extents = ((2 * rank, 2), (0, 2))
+            writer.add_part("t", "float64", (4, 2), extents, [rows[2 * rank :][:2].tobytes()])
+            reports.append(writer.close())
+    (tmp_path / "s.index").write_bytes(index_bytes(reports))
+    names = ("s.index", "s.data-00000-of-00002", "s.data-00001-of-00002")
+    fetch_tensors(*listed([tmp_path / name for name in names]), {"t"}, tmp_path / "m")
+    assert held(tmp_path) == {"t": ("float64", (4, 2), rows.tobytes())}
 
 
 def test_tensors_of_v1_are_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,15 @@ def test_longest_rest_is_halved_first() -> None:
     assert half.end == short.end + (half.end - half.position) == 1000
 
 
+def test_longest_rest_is_halved_first_wherever_it_lies() -> None:
+    segments = Segments(1000, 600, 1)
+    long, short, half = segments.take(), segments.take(), segments.take()
+    assert half is not None
+    assert long is not None
+    assert short is not None
+    assert ((half.position, half.end), long.end, short.end) == ((300, 600), 300, 1000)
+
+
 def test_rest_of_twice_the_smallest_is_halved() -> None:
     segments = Segments(60, 60, 30)
     segments.take()
@@ -210,3 +219,11 @@ def test_ramp_that_gained_enough_goes_on_and_one_that_did_not_never_will(
     assert measured(ramp, came, 1000, 0.0) == streams
     measured(ramp, 1000, 100_000, 0.0)
     assert ramp.streams == (8 if streams == 4 else 2)
+
+
+def test_ramp_begins_to_measure_anew_once_bytes_come_on_every_stream_again() -> None:
+    ramp, seen = Ramp(8), []
+    for now_s, flowing in ((0.0, True), (0.05, False), (0.1, True), (0.15, True), (0.2, True)):
+        ramp.look(now_s, int(1000 * now_s), 10**6, waited_s=0.0, flowing=flowing)
+        seen.append(ramp.streams)
+    assert seen == [1, 1, 1, 1, 2]
