@@ -70,6 +70,36 @@ def test_longest_rest_is_halved_first() -> None:
     assert half.end == short.end + (half.end - half.position) == 1000
 
 
+def test_longest_rest_is_halved_first_wherever_it_lies() -> None:
+    segments = Segments(1000, 600, 1)
+    long, short, half = segments.take(), segments.take(), segments.take()
+    assert half is not None
+    assert long is not None
+    assert short is not None
+    assert ((half.position, half.end), long.end, short.end) == ((300, 600), 300, 1000)
+
+
+def test_rest_of_twice_the_smallest_is_halved() -> None:
+    segments = Segments(60, 60, 30)
+    segments.take()
+    half = segments.take()
+    assert half is not None
+    assert (half.position, half.end) == (30, 60)
+    assert segments.take() is None
+
+
+def test_bytes_flow_once_they_have_come_for_all_that_was_begun() -> None:
+    segments = Segments(100, 50, 50)
+    first, second = segments.take(), segments.take()
+    assert first is not None
+    assert second is not None
+    seen = [segments.flowing]
+    for one in (first, second):
+        segments.came(one, 1)
+        seen.append(segments.flowing)
+    assert seen == [False, False, True]
+
+
 class Store:
     """Each stream gets ``each``, all together ``whole`` bytes a second; a new one makes the store
     lose ``lost`` of the whole.
@@ -151,3 +181,49 @@ def test_ramp_takes_a_gain_below_its_bound_for_none() -> None:
     ramp = Ramp(8)
     fetched(Store(each=100 * MB, whole=100 * (GAIN - 0.05) * MB), 4000 * MB, ramp)
     assert ramp.streams == 2
+
+
+def measured(ramp: Ramp, came: int, left: int, waited_s: float, took_s: float = 1.0) -> int:
+    """How many streams there are after bytes have come within a time."""
+    ramp.look(0.0, 0, left + came, waited_s=waited_s, flowing=True)
+    ramp.look(took_s, came, left, waited_s=waited_s, flowing=True)
+    return ramp.streams
+
+
+@pytest.mark.parametrize(
+    ("came", "left", "waited_s", "streams"),
+    [
+        (10, 31, 1.0, 2),
+        (10, 30, 1.0, 1),  # three times as long as the first byte was waited for
+        (1, 1, 1.0, 1),
+        (0, 1, 1.0, 2),  # where nothing comes another stream can't be slower
+    ],
+)
+def test_ramp_takes_another_stream_where_the_rest_takes_far_longer_than_the_wait(
+    came: int, left: int, waited_s: float, streams: int
+) -> None:
+    assert measured(Ramp(8), came, left, waited_s) == streams
+
+
+def test_ramp_measures_for_its_window_and_no_longer() -> None:
+    assert measured(Ramp(8), 10, 1000, 0.0, WINDOW_S) == 2
+    assert measured(Ramp(8), 10, 1000, 0.0, 0.9 * WINDOW_S) == 1
+
+
+@pytest.mark.parametrize(("came", "streams"), [(12, 4), (11, 2)])
+def test_ramp_that_gained_enough_goes_on_and_one_that_did_not_never_will(
+    came: int, streams: int
+) -> None:
+    ramp = Ramp(8)
+    measured(ramp, 10, 1000, 0.0)
+    assert measured(ramp, came, 1000, 0.0) == streams
+    measured(ramp, 1000, 100_000, 0.0)
+    assert ramp.streams == (8 if streams == 4 else 2)
+
+
+def test_ramp_begins_to_measure_anew_once_bytes_come_on_every_stream_again() -> None:
+    ramp, seen = Ramp(8), []
+    for now_s, flowing in ((0.0, True), (0.05, False), (0.1, True), (0.15, True), (0.2, True)):
+        ramp.look(now_s, int(1000 * now_s), 10**6, waited_s=0.0, flowing=flowing)
+        seen.append(ramp.streams)
+    assert seen == [1, 1, 1, 1, 2]

@@ -197,7 +197,7 @@ def _by_name(error: BaseException) -> Meaning | None:
     # gcsfs says 403 as a plain OSError whose text begins with the word
     if str(error).startswith("Forbidden:"):
         return Meaning.DENIED
-    if type(error).__name__ in {"ChecksumError", "FSTimeoutError", "IncompleteReadError"}:
+    if type(error).__name__ == "ChecksumError":  # gcsfs and botocore
         return Meaning.TRANSIENT
     # A client's ValueError speaks of what it was given; what it can't make of an answer is of
     # another, more special kind

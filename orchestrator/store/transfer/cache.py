@@ -91,7 +91,7 @@ def make_room(
     for entry in present:
         free = shutil.disk_usage(cache_dir).free
         if total + needed_bytes <= limit and needed_bytes + RESERVE_BYTES <= free:
-            break
+            return
         if now_s - entry.used_s >= KEEP_S and _evict(cache_dir, entry):
             total -= entry.size_bytes
     free = shutil.disk_usage(cache_dir).free

@@ -183,7 +183,9 @@ class _Fetcher:
             )
             for attempt in retries:
                 with attempt:
-                    self._some(segment, show, failed, attempt.num)
+                    # Once another has failed for good, tries would only keep its error back
+                    if not failed.is_set():
+                        self._some(segment, show, failed, attempt.num)
         self._segments.done(segment)
 
     def _some(

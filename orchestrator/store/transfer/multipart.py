@@ -182,10 +182,7 @@ async def _send_to_google(parts: _Parts, target: Location, progress: TransferPro
             )
             level = names
         await fs._merge(target.path, level)
-    # What's left of a part costs a little space and nothing else: a failure here isn't one of the
-    # save
-    with contextlib.suppress(Exception):
-        await remove()
+    await remove()
 
 
 async def _composed(fs: Any, name: str, group: Sequence[str], progress: TransferProgress) -> None:
@@ -194,6 +191,8 @@ async def _composed(fs: Any, name: str, group: Sequence[str], progress: Transfer
 
 
 async def _without_trouble(fs: Any, name: str) -> None:
+    # What's left of a part costs a little space and nothing else: a failure here isn't one of the
+    # save
     with contextlib.suppress(Exception):
         await fs._rm_file(name)
 

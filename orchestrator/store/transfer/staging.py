@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ FRESH_S = 120.0
 """An entry that was verified so short a while ago isn't read again: the other workers of the node
 come one after the other.
 """
+
+_V1_SHARD = re.compile(r"(?P<prefix>.+)-\d{5}-of-\d{5}", re.DOTALL)
 
 
 def stage(
@@ -84,12 +87,12 @@ def _prefix(name: str) -> str:
     parts = split_bundle_file(name)
     if parts is not None:
         return parts[0]
-    stem, _, shard = name.rpartition("-of-")
-    return stem.rpartition("-")[0] if stem and shard.isdigit() else name
+    found = _V1_SHARD.fullmatch(name)
+    return found["prefix"] if found else name
 
 
 def _fetch(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int) -> None:
-    entry.mkdir(parents=True)
+    entry.mkdir()
     try:
         _seal(entry, files, _verified(entry, files, _downloaded(entry, files, stall_s, attempts)))
     except BaseException:
