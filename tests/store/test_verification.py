@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -16,10 +17,12 @@ from orchestrator.errors import (
     SourceError,
     StorageUnavailable,
 )
+from orchestrator.store.bundle.sstable import table_of
+from orchestrator.store.bundle.table_writer import table_bytes
 from orchestrator.store.checkpoints import sample, verification
 from orchestrator.store.checkpoints.candidates import Candidate, group
 from orchestrator.store.checkpoints.verification import check, speaks_of_content
-from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
@@ -246,6 +249,36 @@ def test_identity_of_the_old_format_is_of_both_ends_of_each_file(tmp_path: Path)
     assert check(candidate_of(tmp_path)).index_crc32c == google_crc32c.value(b"".join(ends))
 
 
+def test_step_of_the_old_format_that_is_not_there_is_not_known_and_one_that_is_damaged_told(
+    tmp_path: Path,
+) -> None:
+    (file,) = write_v1(tmp_path, "m-5", {"global_step": np.int64(5)})
+    (first, (key, _)) = table_of(file.read_bytes(), "m-5").items()
+    file.write_bytes(table_bytes([first]))
+    checked = check(candidate_of(tmp_path))
+    assert (checked.step, checked.step_key) == (None, None)
+    file.write_bytes(table_bytes([first, (key, b"\xff")]))
+    with pytest.raises(CorruptCheckpoint, match=r"^m-5 holds a damaged V1Entry record"):
+        check(candidate_of(tmp_path))
+
+
+def test_large_file_of_the_old_format_is_read_in_parts_and_not_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_v1(tmp_path, "m-5", {"global_step": np.int64(5), "w": np.zeros(20_000)})
+    sizes: list[int] = []
+    read = Location.read_bytes
+
+    def counted(place: Location, *words: Any, **how: Any) -> bytes:
+        data = read(place, *words, **how)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(Location, "read_bytes", counted)
+    assert check(candidate_of(tmp_path)).step == 5
+    assert max(sizes) == 65536
+
+
 def test_shards_of_the_old_format_are_complete_and_of_one_save(tmp_path: Path) -> None:
     files = write_v1(tmp_path, "m-5", *({f"w{number}": np.arange(3.0)} for number in range(3)))
     content = files[1].read_bytes()
@@ -254,7 +287,10 @@ def test_shards_of_the_old_format_are_complete_and_of_one_save(tmp_path: Path) -
     files[1].write_bytes(content)
     (tmp_path / "m-5-00000-of-00002").write_bytes(content)
     assert refused(tmp_path) == ("4 of 3 shards are there", "m-5")
-    for file in (*files, tmp_path / "m-5-00000-of-00002"):
+    files[1].unlink()
+    files[2].unlink()
+    assert refused(tmp_path) == ("2 of 3 shards are there", "m-5"), "of two saves"
+    for file in (files[0], tmp_path / "m-5-00000-of-00002"):
         file.unlink()
     assert refused(tmp_path) == ("it has no data, only a .meta", "m-5")
 

@@ -178,6 +178,13 @@ def test_records_of_a_damaged_block_count_as_far_as_the_graph_vouches_for_them(
     assert alone.index.entries.keys() == TENSORS.keys() - alone.lost
 
 
+def test_pointer_in_the_place_of_an_index_is_told_with_its_name(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "m-5", TENSORS)
+    (tmp_path / "m-5.index").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(SourceError, match=r"^m-5\.index is a Git LFS pointer"):
+        wreck_of(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("known", "taken"),
     [

@@ -262,7 +262,6 @@ def _foreign_source(asked: Location, found: ForeignSource) -> Source:
             found.refused,
             "V2",
             (),
-            notes=found.notes,
             meta_data=found.meta_data,
         )
     candidate: Candidate = checked.candidate

@@ -108,19 +108,15 @@ def read_wreck(candidate: Candidate, expected: CheckpointKeys) -> Wreck:
     shards = told if told is not None and (told in counts or not counts) else (counts or [1])[0]
     read = read_damaged_index(data, shards, file.name)
     names = [f".data-{number:05d}-of-{shards:05d}" for number in range(shards)]
-    files = [candidate.files.get(name) for name in names]
-    missing = [
-        f"{candidate.prefix}{name} is missing"
-        for name, there in zip(names, files, strict=True)
-        if there is None
-    ]
+    files = {name: candidate.files.get(name) for name in names}
+    missing = [f"{candidate.prefix}{name} is missing" for name, there in files.items() if not there]
     order = index_order(expected)
     vouched = {key: tensor for run in read.doubtful for key, tensor in run.vouched(order).items()}
     known = replace(read.index, entries={**vouched, **read.index.entries})
     index = _with_whole_of_parts(known, expected)
     named = {key for run in read.doubtful for key, _ in run.records}
     lost = frozenset(named - set(index.entries))
-    return Wreck(candidate, index, (file, *files), lost, (*read.problems, *missing))
+    return Wreck(candidate, index, (file, *files.values()), lost, (*read.problems, *missing))
 
 
 def _with_whole_of_parts(index: BundleIndex, expected: CheckpointKeys) -> BundleIndex:
