@@ -141,7 +141,7 @@ def _compared(
     )
     slots, joint, save = NAMES[still]
     exact = _exact(slots, found["slots"], str(found.get("slots_reason") or why))
-    saved = None if found["save"] is None else _exact(save, found["save"], "")
+    saved = None if found["save"] is None else _exact(save, found["save"])
     return Compared(exact, _close(joint, found, tolerance, order, graph, proved=proved), saved)
 
 
@@ -151,7 +151,7 @@ NAMES: Mapping[bool, tuple[Name, Name, Name]] = {
 }
 
 
-def _exact(name: Name, measured: Any, reason: str) -> Comparison:
+def _exact(name: Name, measured: Any, reason: str = "") -> Comparison:
     """Bit for bit."""
     if measured is None:
         return Comparison(WHAT[name], None, 0.0, reason=reason, name=name)

@@ -38,10 +38,12 @@ class Server:
         self.runs: dict[str, dict[str, Any]] = {}
 
     def get_experiment_by_name(self, name: str) -> Any:
+        assert isinstance(name, str)
         ident = self.experiments.get(name)
         return ident and SimpleNamespace(experiment_id=ident)
 
     def create_experiment(self, name: str) -> str:
+        assert name not in self.experiments, "MLflow refuses a second one of the name"
         return self.experiments.setdefault(name, f"x{len(self.experiments)}")
 
     def search_runs(self, experiments: list[str], wanted: str, *, max_results: int) -> list[Any]:

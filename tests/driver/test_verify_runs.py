@@ -18,9 +18,9 @@ from orchestrator.driver import verify as verifying
 from orchestrator.driver.proof import Proof
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.startup import Plan
-from orchestrator.driver.verify import BASELINE_TIMEOUT_S, Asking, _held_still, verify
+from orchestrator.driver.verify import BASELINE_TIMEOUT_S, Asking, _held_still, position_of, verify
 from orchestrator.driver.verify_verdict import TOLERANCE
-from orchestrator.errors import ConfigError, FatalError
+from orchestrator.errors import ConfigError, CorruptCheckpoint, FatalError
 from orchestrator.graph.random.deterministic import DeterministicGraph
 from orchestrator.graph.worker_graph import InputPort, TrainTarget, WorkerGraph
 from orchestrator.store.objects.manifest import Manifest
@@ -58,6 +58,7 @@ class Runs:
         self.asked: list[RunConfig] = []
         self.left: tuple[str, ...] = ()
         self.labels: list[tuple[str, RunConfig, dict[str, Any]]] = []
+        self.given: tuple[int, float] = (0, 0.0)
 
     def start_point(self, config: RunConfig, output: Any, record: None) -> str:
         assert (output.url, record) == (config.output, None)
@@ -88,6 +89,7 @@ class Runs:
     ) -> Any:
         self.done.append(label)
         self.labels.append((label, config, how))
+        self.given = (asking.steps, asking.tolerance)
         assert (str(asking.start), asking.room, plan.graph) == ("start", self.room, self.graph)
         return self.answers.pop(0)
 
@@ -144,6 +146,7 @@ def test_proof_and_steps_and_tolerance_are_those_that_were_asked_for(
     assert found.proof is None
     assert told.done[:2] == ["connected", "drawn"]
     assert (found.verdict, found.steps, found.comparisons[1].tolerance) == ("agrees", 2, 0.25)
+    assert told.given == (2, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -271,9 +274,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     return found
 
 
-def asking(room: Path, config: RunConfig, steps: int = 4) -> Asking:
+def asking(room: Path, steps: int) -> Asking:
     start: Any = SimpleNamespace(source=SimpleNamespace(files="the source's files"))
-    return Asking(config, start, steps, 0.01, room)
+    return Asking(start, steps, 0.01, room)
 
 
 def compared(
@@ -281,7 +284,7 @@ def compared(
 ) -> dict[str, Any]:
     steps = how.pop("steps", 4)
     plan = Plan(graph, 3, "global_step", ())
-    return asking(room, config, steps).measured("drawn", config, plan, **how)
+    return asking(room, steps).measured("drawn", config, plan, **how)
 
 
 def test_same_steps_are_run_at_one_go_and_in_two_halves_and_nothing_else_of_the_run(
@@ -372,6 +375,7 @@ def test_steps_and_processes_follow_from_the_batches_that_the_group_consumed(
     compared(trained, tmp_path, config_of(**fields), cut)
     (task,) = trained.tasks
     assert (task["world_size"], task["steps"]) == (world_size, steps)
+    assert isinstance(task["steps"], int)
     assert (task["redraw"], task["options"].gpu) == (False, False)
     assert len(trained.runs) == 3
 
@@ -391,9 +395,15 @@ def test_group_whose_slots_follow_its_size_is_not_compared_bit_by_bit(
 ) -> None:
     config = config_of(exchange="nccl", workers={"count": 2, "gpus": 1})
     found = compared(trained, tmp_path, config)
-    assert found["slots"] is None
+    assert (found["slots"], found["bare"]) == (None, [])
     assert found["slots_reason"] == "nccl adds in an order of its own"
     assert trained.tasks[0]["options"].batches_per_step == 2
+
+
+def test_manifest_that_is_damaged_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "m-7.manifest.json").write_bytes(b"{")
+    with pytest.raises(CorruptCheckpoint, match=f"^{tmp_path}/m-7.manifest.json isn't"):
+        position_of(str(tmp_path / "m-7"))
 
 
 @pytest.mark.parametrize(
