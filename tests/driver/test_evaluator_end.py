@@ -133,7 +133,6 @@ def test_run_that_is_not_there_is_waited_for_and_then_given_up(
 )
 def test_run_has_ended_where_its_last_driver_said_so_and_gave_it_up(
     output: Location,
-    saved: Saved,
     told: Told,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
@@ -141,14 +140,24 @@ def test_run_has_ended_where_its_last_driver_said_so_and_gave_it_up(
     ended: bool,
 ) -> None:
     lease = acquire(output)
-    saved(100)
     journaled(output, *tail)
     lease.release()
     found = followed(output)
-    assert [each.step for each in found.evaluations] == [100]
     assert (found.well, found.reason) == ((True, ENDED) if ended else (False, SILENT))
     assert (clock.waits == 0) is ended
     assert caplog.messages == []
+
+
+def test_checkpoints_of_a_run_that_has_ended_are_evaluated_before_that_is_the_end(
+    output: Location, saved: Saved, told: Told, clock: FakeClock
+) -> None:
+    lease = acquire(output)
+    saved(100, 200)
+    journaled(output, finish())
+    lease.release()
+    found = followed(output)
+    assert [each.step for each in found.evaluations] == [100, 200]
+    assert (found.well, clock.waits) == (True, 0)
 
 
 def test_run_that_somebody_goes_on_with_has_not_ended(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pytest
+from google_crc32c import value as crc_of
 
 from orchestrator.errors import (
     ConfigError,
@@ -23,8 +23,7 @@ from orchestrator.store.checkpoints import sample, verification
 from orchestrator.store.checkpoints.candidates import Candidate, group
 from orchestrator.store.checkpoints.verification import check, speaks_of_content
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.objects.manifest import Manifest
-from orchestrator.store.transfer.upload import upload
+from orchestrator.store.objects.manifest import FileRecord, Manifest
 from tests.fakes.bundles import model, write_checkpoint
 from tests.fakes.v1_files import write_v1
 from tests.store.damage import cut, flip
@@ -39,8 +38,11 @@ def candidate_of(directory: Path, prefix: str = "m-5") -> Candidate:
 
 def promised(directory: Path, tensors: dict[str, object] | None = None) -> Manifest:
     """A checkpoint ``m-5`` in the directory, and the manifest of what was saved."""
-    files = write_checkpoint(directory / "written", "m-5", tensors or model(5))
-    records = upload(files, open_location(str(directory)))
+    files = write_checkpoint(directory, "m-5", tensors or model(5))
+    records = tuple(
+        FileRecord(name=file.name, size_bytes=file.stat().st_size, crc32c=crc_of(file.read_bytes()))
+        for file in files
+    )
     return Manifest(
         name="m", step=5, attempt=1, generation=1, files=records, step_key="global_step"
     )
@@ -246,7 +248,7 @@ def test_identity_of_the_old_format_is_of_both_ends_of_each_file(tmp_path: Path)
     parts = [file.read_bytes() for file in files]
     ends = [parts[0][:65536], parts[0][-65536:], parts[1][:65536], parts[1][-65536:], parts[2]]
     assert 65536 < len(parts[1]) < 2 * 65536 < len(parts[0])
-    assert check(candidate_of(tmp_path)).index_crc32c == google_crc32c.value(b"".join(ends))
+    assert check(candidate_of(tmp_path)).index_crc32c == crc_of(b"".join(ends))
 
 
 def test_step_of_the_old_format_that_is_not_there_is_not_known_and_one_that_is_damaged_told(
