@@ -19,6 +19,7 @@ import pytest
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.decide.evaluating import Goal
 from orchestrator.driver import evaluator
+from orchestrator.driver.evaluate import Evaluated
 from orchestrator.driver.evaluator import follow
 from orchestrator.driver.following import Followed, Following
 from orchestrator.driver.inference import NodeWish
@@ -28,7 +29,8 @@ from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_chec
 from orchestrator.store.checkpoints.source import Source
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations
-from orchestrator.store.run.journal import Journal
+from orchestrator.store.run.journal import Journal, read_journal_tail
+from orchestrator.store.run.journal_parts import DamagedPart
 from orchestrator.store.run.lease import acquire
 from tests.driver.test_evaluator import PATIENCE_S, Told, best_of, result_of
 from tests.fakes.clocks import FakeClock
@@ -198,8 +200,9 @@ def test_damaged_end_of_the_journal_is_told_once(
     cut(Path(part.location.path), 20)
     found = followed(output)
     assert (found.well, found.reason) == (False, SILENT)
-    (message,) = caplog.messages
-    assert part.name in message
+    damaged: list[DamagedPart] = []
+    read_journal_tail(output, 1, damaged.append)
+    assert caplog.messages == [str(damaged[0])]
 
 
 def test_checkpoint_that_is_deleted_or_bad_is_passed_over_with_the_reason(
@@ -247,7 +250,12 @@ def test_checkpoint_that_vanished_while_it_was_read_is_passed_over_with_the_reas
 
 @pytest.mark.parametrize("error", [OutputError("read-only"), StorageUnavailable("503")])
 def test_hold_that_cannot_be_given_up_ends_nothing(
-    output: Location, saved: Saved, told: Told, monkeypatch: pytest.MonkeyPatch, error: Exception
+    output: Location,
+    saved: Saved,
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     saved(100, 200)
     hold = Evaluations.hold
@@ -258,7 +266,9 @@ def test_hold_that_cannot_be_given_up_ends_nothing(
         hold(own, label)
 
     monkeypatch.setattr(Evaluations, "hold", holding)
+    acquire(output)
     assert [each.step for each in followed(output).evaluations] == [100, 200]
+    assert caplog.messages == []
 
 
 def test_store_that_is_silent_for_a_while_is_borne_and_told(
@@ -322,6 +332,7 @@ def test_results_are_told_with_the_best_so_far_and_stay(
     assert found.best == best_of(items[200], 0.1)
     results = Evaluations(output, "eval").results()
     assert tuple(results[items[step].label] for step in (100, 200, 300)) == found.evaluations
+    assert not output.child("_tfresume", "events").exists()
     first = found.evaluations[0]
     assert first == Evaluation(
         label=items[100].label, step=100, metrics={"loss:0": 0.2}, rows=8, batches=1, seconds=0.1,
@@ -342,6 +353,21 @@ def test_results_of_checkpoints_that_are_gone_are_told_too_in_their_order(
     assert [each.step for each in found.evaluations] == [100, 200, 300]
 
 
+def test_result_of_an_earlier_life_keeps_what_it_has_and_gets_what_it_lacks(
+    output: Location, saved: Saved, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Evaluations(output, "eval")
+    own.add(result_of(saved(100)[100], 0.5))
+    given = Evaluated("m-100", 100, {"auc:0": 0.75}, 8, 1, 0.1)
+    monkeypatch.setattr(evaluator, "measured", lambda *_, **__: given)
+    config = parse_config({"source": output.url})
+    (found,) = followed(output, config=config, fetches=("auc",)).evaluations
+    assert found.metrics == {"loss:0": 0.5, "auc:0": 0.75}
+    assert [*own.results().values()] == [found]
+    (file,) = output.child("_tfresume", "events", "eval").list()
+    assert file.name.endswith("model.ckpt-100.2"), "beside those that were written before"
+
+
 def test_best_by_what_the_engine_does_not_give_is_refused_with_what_it_gives(
     output: Location, saved: Saved, told: Told
 ) -> None:
@@ -354,7 +380,7 @@ def test_best_by_what_the_engine_does_not_give_is_refused_with_what_it_gives(
 
 
 def test_events_are_written_once_under_a_name_that_sorts_by_step(
-    output: Location, saved: Saved, told: Told
+    output: Location, saved: Saved, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = saved(5, 100)
     told.losses = {5: 0.25, 100: 0.5}
@@ -376,6 +402,7 @@ def test_events_are_written_once_under_a_name_that_sorts_by_step(
     # A loss between events and result: they are there already
     for file in Evaluations(output, "eval").place.child("results").list():
         file.location.delete()
+    monkeypatch.setattr("orchestrator.driver.evaluator.time.time", lambda: 6.0)
     found = followed(output, config=config)
     assert [each.step for each in found.evaluations] == [5, 100]
     assert [file.name for file in place.list()] == names

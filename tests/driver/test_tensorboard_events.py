@@ -153,7 +153,7 @@ def test_events_come_at_most_once_a_second_and_the_last_step_always(output: Loca
     writer = EventWriter(output, clock.now, clock.wall)
     for step in (1, 2, 2, 3, 1000):
         writer.progress(progress(step))
-        clock.now_s += 0.25
+        clock.now_s += 0.2
     writer.close()
     assert [event.step for event in written(output) if event.summary.value] == [1, 1000]
     later = EventWriter(output.child("later"), clock.now, clock.wall)
