@@ -257,10 +257,8 @@ class _Evaluator:
         if before is not None:
             name += f".{len(result.metrics)}"
         place = self._output.child(CONTROL, "events", self._asked.name)
-        try:
+        with contextlib.suppress(AlreadyExists):  # of a life that ended before its result
             create_once(place.child(name), encoded([(result.at, result.step, tags)], result.at))
-        except AlreadyExists:
-            log.debug("%s is there already", name)
 
 
 def _fault(item: Checkpoint) -> str:

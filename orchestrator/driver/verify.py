@@ -75,7 +75,7 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         stack.callback(link.close)
         link.wait()
         proof = prove(config) if config.prove is not False else None
-        asking = Asking(config, start, steps, tolerance, room)
+        asking = Asking(start, steps, tolerance, room)
         deterministic = (
             without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
             if drawn(plan.graph)
@@ -148,7 +148,6 @@ class Asking:
         room: a directory of this comparison's own.
     """
 
-    config: RunConfig
     start: StartPoint
     steps: int
     tolerance: float
@@ -183,9 +182,7 @@ class Asking:
             "options": options,
             "config": config,
             "prefix": str(stage(self.start.source.files, room / "source")),
-            "world_size": 1
-            if plan.graph.group_refused
-            else min(config.workers.count, options.batches_per_step),
+            "world_size": min(config.workers.count, options.batches_per_step),
             "steps": position_of(str(whole.checkpoint))
             // (options.batches_per_step * plan.graph.batches_per_slot),
             "start_step": plan.step,

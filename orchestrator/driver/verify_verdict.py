@@ -140,8 +140,12 @@ def _compared(
         else why
     )
     slots, joint, save = NAMES[still]
-    exact = _exact(slots, found["slots"], str(found.get("slots_reason") or why))
-    saved = None if found["save"] is None else _exact(save, found["save"], "")
+    exact = (
+        _not_compared(slots, 0.0, str(found.get("slots_reason") or why))
+        if found["slots"] is None
+        else _exact(slots, found["slots"])
+    )
+    saved = None if found["save"] is None else _exact(save, found["save"])
     return Compared(exact, _close(joint, found, tolerance, order, graph, proved=proved), saved)
 
 
@@ -151,10 +155,12 @@ NAMES: Mapping[bool, tuple[Name, Name, Name]] = {
 }
 
 
-def _exact(name: Name, measured: Any, reason: str) -> Comparison:
+def _not_compared(name: Name, tolerance: float, reason: str) -> Comparison:
+    return Comparison(WHAT[name], None, tolerance, reason=reason, name=name)
+
+
+def _exact(name: Name, measured: Any) -> Comparison:
     """Bit for bit."""
-    if measured is None:
-        return Comparison(WHAT[name], None, 0.0, reason=reason, name=name)
     over = tuple(
         (str(item["name"]), float(item["relative"])) for item in measured if item["relative"] > 0
     )
@@ -177,7 +183,7 @@ def _close(
         proved: every gradient of the first step was found equal.
     """
     if found["bare"] is None:
-        return Comparison(WHAT[name], None, tolerance, reason=reason, name=name)
+        return _not_compared(name, tolerance, reason)
     measured = [(str(item["name"]), float(item["relative"])) for item in found["bare"]]
     turned = found.get("turned", {}) if proved else {}
     rounded = tuple(

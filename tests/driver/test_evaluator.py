@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from orchestrator.config import parse_config
 from orchestrator.decide.evaluating import Goal
@@ -29,6 +28,7 @@ from orchestrator.store.objects.records import encode
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations
 from orchestrator.store.run.holder import Holder
 from tests.fakes.clocks import FakeClock
+from tests.fakes.event_files import events_in
 from tests.store.test_evaluations import run_of
 
 PATIENCE_S = 60.0
@@ -165,7 +165,6 @@ def test_best_is_chosen_also_where_nothing_new_is_evaluated(output: Location, to
     assert found.best == own.best() == best_of(items[100], 0.2)
 
 
-@pytest.mark.tf  # TensorBoard's reader of events imports it
 def test_checkpoint_whose_result_lacks_what_is_asked_for_now_is_evaluated_for_it_once(
     output: Location, told: Told
 ) -> None:
@@ -194,11 +193,9 @@ def test_checkpoint_whose_result_lacks_what_is_asked_for_now_is_evaluated_for_it
 
 def curves(output: Location) -> set[tuple[int, str]]:
     """What TensorBoard shows of the evaluator, each number once."""
-    directory = Path(output.child("_tfresume", "events", "eval").url.removeprefix("file://"))
     found = [
         (event.step, value.tag)
-        for file in sorted(directory.iterdir())
-        for event in EventFileLoader(str(file)).Load()
+        for event in events_in(output.child("_tfresume", "events", "eval"))
         for value in event.summary.value
     ]
     assert len(found) == len(set(found))
@@ -240,7 +237,7 @@ def keep_and_lose(
     return both
 
 
-@pytest.mark.parametrize("outage_s", [PATIENCE_S - 15.0, PATIENCE_S + 15.0])
+@pytest.mark.parametrize("outage_s", [PATIENCE_S - 15.0, PATIENCE_S + 5.0, PATIENCE_S + 15.0])
 def test_store_that_fails_after_a_long_evaluation_is_borne_as_long_as_any_time(
     output: Location, told: Told, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, outage_s: float
 ) -> None:
@@ -259,7 +256,7 @@ def test_store_that_fails_after_a_long_evaluation_is_borne_as_long_as_any_time(
         return list_checkpoints(place)
 
     monkeypatch.setattr(evaluator, "list_checkpoints", listed)
-    if outage_s > PATIENCE_S:
+    if outage_s > PATIENCE_S + 10.0:  # its last look that is borne comes after just that time
         with pytest.raises(StorageUnavailable):
             followed(output)
         return

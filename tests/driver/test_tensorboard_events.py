@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
+from orchestrator.driver import tensorboard_events
 from orchestrator.driver.observer import RunProgress
 from orchestrator.driver.tensorboard_events import (
+    CLOSE_S,
     LONGEST_PART_S,
     SHORTEST_PART_S,
     EventWriter,
     part_s,
 )
 from orchestrator.store.objects.location import Location, open_location
+from tests.fakes.event_files import events_in
 
 SECONDS = 3.0
 
@@ -48,16 +51,7 @@ def progress(step: int, **changes: float) -> RunProgress:
 
 
 def written(output: Location) -> list[Event]:
-    found: list[Event] = []
-    for file in output.child("_tfresume", "events").list():
-        reader = PyRecordReader_New(file.location.path)
-        while True:
-            try:
-                reader.GetNext()
-            except OutOfRangeError:
-                break
-            found.append(Event.FromString(reader.record()))
-    return found
+    return events_in(output.child("_tfresume", "events"))
 
 
 def run(output: Location, steps: int = 60) -> None:
@@ -118,6 +112,42 @@ def test_events_come_in_parts_that_are_each_a_whole_file_named_by_attempt_and_or
     assert len(versions) == len(names)
 
 
+@pytest.mark.parametrize(("began_s", "each_s"), [(100.0, 10.0), (50_000.0, 10.0)])
+def test_part_ends_with_the_point_that_makes_it_long_enough(
+    output: Location, began_s: float, each_s: float
+) -> None:
+    clock = Clock()
+    clock.now_s = began_s
+    writer = EventWriter(output, clock.now, clock.wall)
+    for step in range(1, 7):
+        writer.progress(progress(step))
+        clock.now_s += each_s
+    writer.close()
+    events = written(output)
+    begins = [number for number, event in enumerate(events) if event.file_version]
+    assert begins == [0, 4, 7], "of three points, of two, and the one that is left"
+    files = output.child("_tfresume", "events").list()
+    for number, file in zip(begins, files, strict=True):
+        first = events[number + 1]
+        assert events[number].file_version == "brain.Event:2"
+        assert events[number].wall_time == first.wall_time
+        assert f".tfevents.{int(first.wall_time):010d}." in file.name
+
+
+def test_last_part_is_waited_for_a_while_and_keeps_no_process_alive(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    def thread(**how: object) -> object:
+        told.append((how["name"], how["daemon"]))
+        return SimpleNamespace(start=lambda: told.append("start"), join=told.append)
+
+    monkeypatch.setattr(tensorboard_events, "threading", SimpleNamespace(Thread=thread))
+    run(output, steps=20)
+    assert told == [("tfresume-events", True), "start", CLOSE_S]
+
+
 def test_events_come_at_most_once_a_second_and_the_last_step_always(output: Location) -> None:
     clock = Clock()
     writer = EventWriter(output, clock.now, clock.wall)
@@ -126,6 +156,12 @@ def test_events_come_at_most_once_a_second_and_the_last_step_always(output: Loca
         clock.now_s += 0.2
     writer.close()
     assert [event.step for event in written(output) if event.summary.value] == [1, 1000]
+    later = EventWriter(output.child("later"), clock.now, clock.wall)
+    for step in (1, 2, 3):
+        later.progress(progress(step))
+        clock.now_s += 0.5
+    later.close()
+    assert [event.step for event in written(output.child("later")) if event.step] == [1, 3]
 
 
 def test_events_of_a_run_without_progress_write_nothing(output: Location) -> None:
@@ -150,7 +186,8 @@ def test_events_that_a_store_refuses_cost_points_and_nothing_else(
     (tmp_path / "more").write_text("a file where the directory should be")
     with caplog.at_level("WARNING", "tfresume"):
         run(open_location(str(tmp_path / "more")), steps=3)
-    assert "TensorBoard events" in caplog.text
+    (message,) = caplog.messages
+    assert re.fullmatch(r"TensorBoard events of \d+ bytes aren't written: .*directory.*", message)
 
 
 @pytest.mark.tf

@@ -289,7 +289,7 @@ def test_verify_edits_the_graph_once_whose_random_numbers_it_holds_still(
         return {}
 
     monkeypatch.setattr(Asking, "measured", measured)
-    asking = Asking(config, start, 4, TOLERANCE, tmp_path)
+    asking = Asking(start, 4, TOLERANCE, tmp_path)
     still = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
     _held_still(asking, config, still, halves=False)
     ((calm, held),) = compared

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.checkpoints import pointer
+from orchestrator.store.checkpoints.candidates import group
 from orchestrator.store.checkpoints.pointer import (
+    followed,
     parse_pointer,
     pointer_text,
     read_pointer,
@@ -105,3 +107,34 @@ def test_pointer_that_says_so_already_is_not_written_again(directory: Location) 
     assert write_pointer(directory, "m-5", ["m-4", "m-5"])
     assert write_pointer(directory, "m-4", ["m-4"])
     assert read_pointer(directory) == "m-4"
+
+
+@pytest.mark.parametrize(
+    ("here", "below", "pointed", "meant"),
+    [
+        (["m-5.index"], [], None, (".", ["m-5"], None)),
+        (["m-5.index"], [], "m-5", (".", ["m-5"], "m-5")),
+        (["m-5.index"], ["m-9.index"], "deep/er/m-9", ("deep/er", ["m-9"], "m-9")),
+        (["m-5.index"], ["m-5.index"], "deep/er/m-5", (".", ["m-5"], "m-5")),
+        (["m-5.index"], ["m-7.index"], "deep/er/m-9", (".", ["m-5"], "m-9")),
+        (["m-5.index"], [], "deep/er/m-9", (".", ["m-5"], "m-9")),
+        (["m-5.meta"], ["m-7.index"], "deep/er/m-9", ("deep/er", ["m-7"], "m-9")),
+        (["m-5.meta"], [], "deep/er/m-9", (".", ["m-5"], "m-9")),
+        ([], ["m-7.index"], "deep/er/m-9", ("deep/er", ["m-7"], "m-9")),
+        ([], [], "deep/er/m-9", (".", [], "m-9")),
+    ],
+)
+def test_pointer_leads_below_where_that_is_there_and_never_away_from_a_checkpoint_here(
+    directory: Location,
+    here: list[str],
+    below: list[str],
+    pointed: str | None,
+    meant: tuple[str, list[str], str | None],
+) -> None:
+    files = [directory.child(name) for name in here]
+    files += [directory.child("deep", "er", name) for name in below]
+    for file in files:
+        file.write_bytes(b"x")
+    place, found, name = followed(directory, group(directory, directory.list()), pointed)
+    assert (Path(place.path).relative_to(directory.path).as_posix(), [*found], name) == meant
+    assert all(item.directory == place for item in found.values())

@@ -67,13 +67,7 @@ def newest_state(
     source, _ = _of_chain(output, chain, refused)
     if len(chain.links) == 1:
         (checked,) = chain.checked
-        source = replace(
-            source,
-            index=checked.index,
-            index_crc32c=checked.index_crc32c,
-            format=checked.candidate.format,
-            links=(),
-        )
+        source = replace(source, index=checked.index, index_crc32c=checked.index_crc32c, links=())
     return source, chain.newest
 
 

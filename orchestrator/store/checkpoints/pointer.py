@@ -9,10 +9,11 @@ directory can be moved.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from google.protobuf import text_encoding
 
+from orchestrator.store.checkpoints.candidates import Candidate, group
 from orchestrator.store.objects.layout import POINTER
 from orchestrator.store.objects.location import Location
 
@@ -55,6 +56,29 @@ def read_pointer(directory: Location) -> str | None:
     """
     data = directory.child(POINTER).read_if_exists()
     return parse_pointer(data[:MAX_POINTER_BYTES]) if data else None
+
+
+def followed(
+    directory: Location, found: Mapping[str, Candidate], pointed: str | None
+) -> tuple[Location, Mapping[str, Candidate], str | None]:
+    """The directory that is meant, its candidates, and the prefix that the state file names.
+
+    Args:
+        found: the candidates of the directory that was asked for.
+        pointed: what its state file names, be it in a directory below.
+
+    Raises:
+        SourceError, StorageUnavailable: that one can't be listed.
+    """
+    below, _, name = (pointed or "").rpartition("/")
+    if below and name not in found:
+        there = directory.child(below)
+        elsewhere = group(there, there.list())
+        nothing_here = not any(item.is_checkpoint for item in found.values())
+        # A stale one, of a directory that was moved or copied in part, leads away from what is here
+        if name in elsewhere or (elsewhere and nothing_here):
+            return there, elsewhere, name
+    return directory, found, name or None
 
 
 def pointer_text(newest: str, all_paths: Sequence[str]) -> bytes:

@@ -27,7 +27,7 @@ from orchestrator.store.checkpoints.foreign import (
     only_this,
 )
 from orchestrator.store.checkpoints.newest_good import NewestGood, newest_good
-from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointer import followed, read_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_saves
 from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
 from orchestrator.store.checkpoints.verification import Checked
@@ -228,7 +228,7 @@ def _directory(
     location: Location, need_checkpoint: bool, exclude: Mapping[str, str], deep: bool
 ) -> Source:
     entries = location.list()
-    candidates = group(location, entries)
+    candidates: Mapping[str, Candidate] = group(location, entries)
     ours = any(
         entry.is_directory and (entry.name == CONTROL or read_generation_id(entry.name))
         for entry in entries
@@ -239,15 +239,7 @@ def _directory(
             raise none_good(location, newest.refused, "holds a run that has saved nothing yet")
         return replace(source, notes=(*source.notes, *_of_changes(location, newest)))
     pointed = read_pointer(location) if any(entry.name == POINTER for entry in entries) else None
-    if pointed is not None and "/" in pointed and pointed.rpartition("/")[2] not in candidates:
-        there = location.child(pointed.rpartition("/")[0])
-        elsewhere = group(there, there.list())
-        # A stale one, of a directory that was moved or copied in part, leads away from what is here
-        if pointed.rpartition("/")[2] in elsewhere or not any(
-            item.is_checkpoint for item in candidates.values()
-        ):
-            location, candidates = (there, elsewhere) if elsewhere else (location, candidates)
-    pointed = pointed.rpartition("/")[2] if pointed else None
+    location, candidates, pointed = followed(location, candidates, pointed)
     if not candidates and (error := unsupported_directory(location.shown, entries)) is not None:
         raise error
     found = newest_foreign(
@@ -270,7 +262,6 @@ def _foreign_source(asked: Location, found: ForeignSource) -> Source:
             found.refused,
             "V2",
             (),
-            notes=found.notes,
             meta_data=found.meta_data,
         )
     candidate: Candidate = checked.candidate

@@ -51,20 +51,13 @@ class Checked:
     manifest: Manifest | None = None
 
 
-def check(
-    candidate: Candidate,
-    manifest: Manifest | None = None,
-    *,
-    deep: bool = False,
-    step_key: str | None = None,
-) -> Checked:
+def check(candidate: Candidate, manifest: Manifest | None = None, *, deep: bool = False) -> Checked:
     """What a candidate holds, if it's good.
 
     Args:
-        manifest: its own, where it has one.
+        manifest: its own, where it has one. It tells where the step stands; else the name
+            ``global_step`` does.
         deep: read everything and check every tensor.
-        step_key: where the graph keeps its step, if known; else the manifest or the name
-            ``global_step`` tells.
 
     Raises:
         CorruptCheckpoint: what's wrong, with the file's name.
@@ -73,9 +66,9 @@ def check(
     if manifest is not None:
         _check_against_manifest(candidate, manifest)
     if candidate.format == "V1":
-        checked = _check_v1(candidate, step_key)
+        checked = _check_v1(candidate)
     else:
-        checked = _check_v2(candidate, manifest, step_key)
+        checked = _check_v2(candidate, manifest)
     if manifest is not None:
         _check_step(candidate, checked, manifest)
     if deep:
@@ -141,7 +134,7 @@ def _check_step(candidate: Candidate, checked: Checked, manifest: Manifest) -> N
         )
 
 
-def _check_v2(candidate: Candidate, manifest: Manifest | None, step_key: str | None) -> Checked:
+def _check_v2(candidate: Candidate, manifest: Manifest | None) -> Checked:
     file = candidate.files.get(".index")
     if file is None:
         raise corrupt(
@@ -159,7 +152,7 @@ def _check_v2(candidate: Candidate, manifest: Manifest | None, step_key: str | N
         )
     index = read_index(data, file.name)
     shards = _shards(candidate, index)
-    key = (manifest.step_key if manifest else None) or step_key or index.step_key()
+    key = (manifest.step_key if manifest else None) or index.step_key()
     step = check_sample(candidate, index, shards, key)
     files = tuple(replace(item, crc32c=crcs.get(item.name)) for item in (file, *shards))
     return Checked(
@@ -197,13 +190,13 @@ def _shards(candidate: Candidate, index: BundleIndex) -> list[FileInfo]:
     return shards
 
 
-def _check_v1(candidate: Candidate, step_key: str | None) -> Checked:
+def _check_v1(candidate: Candidate) -> Checked:
     files = candidate.v1_files
     _check_v1_shards(candidate, files)
     tables = [(file.name, _table(file)) for file in files]
     index = read_v1(tables)
-    key, step = step_key or index.step_key(), None
-    if key is not None and key in index.entries:
+    key, step = index.step_key(), None
+    if key is not None:
         name, table = tables[index.entries[key].shard]
         step = read_v1_scalar(name, table, key)
     return Checked(
@@ -215,7 +208,7 @@ def _check_v1_shards(candidate: Candidate, files: list[FileInfo]) -> None:
     counts = {suffix.rpartition("-of-")[2] for suffix in candidate.files if suffix.startswith("-")}
     if len(counts) > 1 or (counts and int(min(counts)) != len(files)):
         raise corrupt(
-            candidate, f"{len(files)} of {max(counts)} shards are there", candidate.prefix
+            candidate, f"{len(files)} of {int(max(counts))} shards are there", candidate.prefix
         )
     if not files:
         raise corrupt(candidate, "it has no data, only a .meta", candidate.prefix)

@@ -20,7 +20,7 @@ from orchestrator.store.bundle.v1 import read_v1
 from orchestrator.store.checkpoints.candidates import Candidate, group
 from orchestrator.store.checkpoints.chains import no_source
 from orchestrator.store.checkpoints.choice import choose
-from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointer import followed, read_pointer
 from orchestrator.store.objects.layout import split_bundle_file
 from orchestrator.store.objects.location import FileInfo, Location, open_location
 
@@ -71,11 +71,9 @@ def find_wreck(url: str) -> Candidate:
 
 
 def _newest(directory: Location) -> Candidate:
-    pointed = read_pointer(directory)
-    if pointed is not None and "/" in pointed:
-        directory = directory.child(pointed.rpartition("/")[0])
-        pointed = pointed.rpartition("/")[2]
-    choice = choose(list(group(directory, directory.list()).values()), pointed)
+    here = group(directory, directory.list())
+    directory, found, pointed = followed(directory, here, read_pointer(directory))
+    choice = choose(list(found.values()), pointed)
     if not choice.ordered:
         several = f"holds several models: {', '.join(choice.ambiguous)}"
         raise SourceError(
@@ -105,22 +103,20 @@ def read_wreck(candidate: Candidate, expected: CheckpointKeys) -> Wreck:
         )
     data = file.location.read_bytes()
     counts = [int(match[1]) for name in candidate.files if (match := _COUNT.search(name))]
-    shards = counts[0] if counts else header_shards(data, file.name) or 1
+    told = header_shards(data, file.name)
+    # Of an earlier save under this name in other shards, files may be left
+    shards = told if told is not None and (told in counts or not counts) else (counts or [1])[0]
     read = read_damaged_index(data, shards, file.name)
     names = [f".data-{number:05d}-of-{shards:05d}" for number in range(shards)]
-    files = [candidate.files.get(name) for name in names]
-    missing = [
-        f"{candidate.prefix}{name} is missing"
-        for name, there in zip(names, files, strict=True)
-        if there is None
-    ]
+    files = {name: candidate.files.get(name) for name in names}
+    missing = [f"{candidate.prefix}{name} is missing" for name, there in files.items() if not there]
     order = index_order(expected)
     vouched = {key: tensor for run in read.doubtful for key, tensor in run.vouched(order).items()}
     known = replace(read.index, entries={**vouched, **read.index.entries})
     index = _with_whole_of_parts(known, expected)
     named = {key for run in read.doubtful for key, _ in run.records}
     lost = frozenset(named - set(index.entries))
-    return Wreck(candidate, index, (file, *files), lost, (*read.problems, *missing))
+    return Wreck(candidate, index, (file, *files.values()), lost, (*read.problems, *missing))
 
 
 def _with_whole_of_parts(index: BundleIndex, expected: CheckpointKeys) -> BundleIndex:
@@ -163,11 +159,6 @@ def _read_v1(candidate: Candidate, expected: CheckpointKeys) -> Wreck:
             f"no shard of {candidate.location.shown} can be read: {'; '.join(problems)}",
             remedy="Look for another copy, or for an older checkpoint",
         )
-    placed = {key: _first_shard(tensor) for key, tensor in entries.items()}
     return Wreck(
-        candidate, BundleIndex("V1", len(files), placed), tuple(files), problems=tuple(problems)
+        candidate, BundleIndex("V1", len(files), entries), tuple(files), problems=tuple(problems)
     )
-
-
-def _first_shard(tensor: BundleTensor) -> BundleTensor:
-    return BundleTensor(tensor.key, tensor.dtype, tensor.shape, slices=tensor.slices)
