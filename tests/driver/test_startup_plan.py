@@ -127,6 +127,17 @@ def test_counter_that_the_checkpoint_lacks_goes_on_at_the_number_in_its_name(
     assert counted(config, start, plan, None).until == 54
 
 
+@pytest.mark.usefixtures("check")
+def test_step_of_a_checkpoint_whose_index_is_not_known_is_the_one_it_was_found_by(
+    tmp_path: Path, output: Location
+) -> None:
+    config = config_for(write_seed(tmp_path / "run"), output)
+    start = started(config)
+    unknown = replace(start, step=50, source=replace(start.source, index=None))
+    plan = make_plan(config, unknown)
+    assert (plan.step, plan.graph.loading, plan.is_completed) == (50, AS_SAVED, False)
+
+
 def test_what_is_initialised_as_asked_is_judged_as_such(
     tmp_path: Path, output: Location, check: Check
 ) -> None:
