@@ -261,14 +261,29 @@ def test_start_that_is_refused_meanwhile_ends_its_trial(trials: Trials) -> None:
 # -- asked for by itself
 
 
-def sourced(tmp_path: Path, kind: str = "metrics", **settings: Any) -> RunConfig:
-    source = write_seed(tmp_path / "run", kind)
-    return config(source=str(source), input="mine:batches", **settings)
+Planned = list[tuple[RunConfig, StartPoint]]
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """What is to be planned, in place of a plan of some 40 ms."""
+    found: Planned = []
+
+    def plan(asked: RunConfig, start: StartPoint) -> Plan:
+        found.append((asked, start))
+        return PLAN
+
+    monkeypatch.setattr(proving, "make_plan", plan)
+    return found
 
 
 @pytest.mark.parametrize("address", [None, "head:6379"])
 def test_proof_is_given_without_an_output_or_an_end(
-    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+    trials: Trials,
+    planned: Planned,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str | None,
 ) -> None:
     class Link:
         def __init__(self, asked: RunConfig) -> None:
@@ -282,11 +297,16 @@ def test_proof_is_given_without_an_output_or_an_end(
 
     monkeypatch.setattr(proving, "RayLink", Link)
     exchange = "host" if address is None else "nccl"
-    found = prove(sourced(tmp_path, address=address, steps=5, exchange=exchange))
+    source = str(write_seed(tmp_path))
+    found = prove(config(source=source, address=address, steps=5, exchange=exchange))
     assert found is not None
     assert found.told == AGREE
-    asked = trials.tasks[0]["config"]
-    assert (asked.steps, asked.until_step, asked.batches_per_step) == (None, 0, None)
+    ((asked, start),) = planned
+    assert (start.step, start.own_label, start.source.url) == (3, None, source)
+    task = trials.tasks[0]
+    assert task["config"] == asked
+    assert task["files"] == tuple(start.source.files)
+    assert (asked.steps, asked.until_step, asked.gradient_scale) == (None, 0, "auto")
     place = Path(asked.output)
     assert place.is_absolute()
     assert not place.parent.exists()
@@ -297,6 +317,7 @@ def test_proof_is_given_without_an_output_or_an_end(
     )
 
 
+@pytest.mark.usefixtures("planned")
 def test_proof_of_one_batch_in_a_step_is_none(trials: Trials, tmp_path: Path) -> None:
-    assert prove(sourced(tmp_path, workers=1)) is None
+    assert prove(config(source=str(write_seed(tmp_path)), workers=1)) is None
     assert trials.where == []
