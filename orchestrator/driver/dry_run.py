@@ -42,7 +42,7 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     start = counted(config, start, plan, record)
     graph = plan.graph
     checkpoint = start.source.prefix
-    assert checkpoint is not None, "a run starts from one"
+    assert checkpoint is not None  # a run starts from one
     return {
         "source": start.source.url,
         "output": output.shown,

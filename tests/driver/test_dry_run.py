@@ -10,8 +10,15 @@ import pytest
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver import dry_run as module
 from orchestrator.driver.dry_run import dry_run
+from orchestrator.driver.startup import Plan, StartPoint
 from orchestrator.errors import ConfigError
-from orchestrator.graph.worker_graph import InputPort
+from orchestrator.graph.worker_graph import (
+    DenseSeam,
+    InputPort,
+    SparseSeam,
+    TrainTarget,
+    WorkerGraph,
+)
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.run_record import create_run_record
 from tests.driver.seed_sources import record_of, save, write_seed
@@ -76,8 +83,18 @@ def test_first_start_is_told_as_plain_data_and_writes_nothing(source: Path) -> N
     assert len(found["train_ops"]) == 1
 
 
-def test_later_start_goes_on_as_the_record_says(source: Path, tmp_path: Path) -> None:
-    source = write_seed(tmp_path / "embedding", "embedding")
+def test_later_start_goes_on_as_the_record_says(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scattered, dense = SparseSeam("v", "i", "float32", "int64", (8,)), DenseSeam("g", "float32", ())
+    target = TrainTarget("train", dense=(dense, dense), sparse=(scattered,))
+    graph = WorkerGraph(b"", b"", (target, target), (), (), group_refused="it draws")
+
+    def planned(asked: RunConfig, start: StartPoint) -> Plan:
+        assert asked.batches_per_step == 2
+        return Plan(graph, start.step, None, ("a warning",))
+
+    monkeypatch.setattr(module, "make_plan", planned)
     config = config_for(source, workers=1)
     output = open_location(config.output)
     create_run_record(output, record_of(source, started_step=1, batches_per_step=2))
@@ -85,8 +102,8 @@ def test_later_start_goes_on_as_the_record_says(source: Path, tmp_path: Path) ->
     found = dry_run(config)
     assert (found["goes_on"], found["start_step"], found["until_step"]) == (True, 4, 5)
     assert found["checkpoint"] == f"{config.output}/{label}"
-    # Two batches in a step, whose gradients are put together: the table's rows, kernel and bias
-    assert found["exchange"] == 3
+    assert (found["exchange"], found["train_ops"]) == (6, ["train", "train"])
+    assert (found["one_worker_only"], found["warnings"]) == ("it draws", ["a warning"])
 
 
 @pytest.mark.parametrize(

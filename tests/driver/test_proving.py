@@ -18,19 +18,19 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver import proving
 from orchestrator.driver.beginning import Ready
 from orchestrator.driver.proof import Proof, unproved
-from orchestrator.driver.proving import Proving, is_wanted, prove, task_of, why_not
+from orchestrator.driver.proving import Proving, prove, task_of, why_not
 from orchestrator.driver.slots import Slots, as_recorded
 from orchestrator.driver.startup import Plan, StartPoint
 from orchestrator.errors import ConfigError, GraphRefused, SourceError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
-from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 from orchestrator.store.run.run_record import RunRecord
 from tests.driver.seed_sources import write_seed
 from tests.driver.test_proof_words import seam
 
+WITHIN_S = 20.0
+"""It takes milliseconds; what never comes is waited for so long."""
 FED = WorkerGraph(b"", b"", (), (InputPort("x:0", "x:0", "float32", None),), ())
 PIPED = replace(FED, inputs=(*FED.inputs, InputPort("i:0", "i:0", "float32", None, pull="n:0")))
-DIVIDED = ShardedTables((ShardedPart("t", "t", ("t",), 4, (2,), "first", "count"),))
 EQUAL = {"how": "joint", "reason": "", "seams": [], "variables": [], "means": 0} | {
     "apart": [],
     "slots": 2,
@@ -58,42 +58,6 @@ def start_of() -> StartPoint:
 PLAN = Plan(FED, 3, None, ())
 
 
-@pytest.mark.parametrize(
-    ("graph", "why"),
-    [
-        (FED, ""),
-        (replace(FED, group_refused="it draws"), "it trains on one worker only: it draws"),
-        (
-            replace(FED, tables=DIVIDED),
-            "each worker holds some rows of its tables, and it's tried with all of them",
-        ),
-        (PIPED, "the graph's own pipeline makes the batches, so none can be joined"),
-        (replace(FED, inputs=()), "the graph takes no batch"),
-    ],
-)
-def test_graph_that_cannot_be_tried_says_why(graph: WorkerGraph, why: str) -> None:
-    assert why_not(graph) == why
-
-
-@pytest.mark.parametrize(
-    ("settings", "slots", "recorded", "wanted"),
-    [
-        ({}, 3, None, True),
-        ({}, 0, None, False),
-        ({"prove": True}, 1, None, False),
-        ({"prove": False}, 4, {"batches_per_step": 2}, False),
-        ({"weight_by": "m:0"}, 2, {"batches_per_step": 2}, True),
-        ({"weight_by": "m:0"}, 2, {"batches_per_step": 2, "weight_by": "m:0"}, False),
-        ({}, 2, {"batches_per_step": 2, "gradient_scale": "sum", "weight_by": "m:0"}, False),
-    ],
-)
-def test_proof_is_wanted_where_the_arithmetic_is_another(
-    settings: dict[str, Any], slots: int, recorded: dict[str, Any] | None, wanted: bool
-) -> None:
-    known = None if recorded is None else record(**recorded)
-    assert is_wanted(config(**settings), slots, known) is wanted
-
-
 class Trials:
     """Stands for the processes that try it."""
 
@@ -113,7 +77,7 @@ class Trials:
         self.where.append("here")
         self.thread = threading.current_thread()
         self.entered.set()
-        self.gate.wait(5)
+        self.gate.wait(WITHIN_S)
         begun(self.child)
         return self._tried(pickle.loads(task))
 
@@ -144,7 +108,7 @@ def test_trial_here_goes_on_while_other_things_are_done(
     asked = config()
     with caplog.at_level(logging.INFO, "tfresume"):
         trial = Proving(asked, start_of(), PLAN, 2, None)
-        assert trials.entered.wait(5)
+        assert trials.entered.wait(WITHIN_S)
         assert trial.result() == Proof("equal", AGREE)
     assert caplog.messages == []
     (task,) = trials.tasks
@@ -229,7 +193,7 @@ def test_trial_that_nobody_waits_for_any_more_is_ended_whenever_it_begins(
     if not is_begun:
         trials.gate.clear()
     trial = Proving(config(), start_of(), PLAN, 2, None)
-    assert trials.entered.wait(5)
+    assert trials.entered.wait(WITHIN_S)
     if is_begun:
         trial.result()
     trial.close()
@@ -297,14 +261,29 @@ def test_start_that_is_refused_meanwhile_ends_its_trial(trials: Trials) -> None:
 # -- asked for by itself
 
 
-def sourced(tmp_path: Path, kind: str = "metrics", **settings: Any) -> RunConfig:
-    source = write_seed(tmp_path / "run", kind)
-    return config(source=str(source), input="mine:batches", **settings)
+Planned = list[tuple[RunConfig, StartPoint]]
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """What is to be planned, in place of a plan of some 40 ms."""
+    found: Planned = []
+
+    def plan(asked: RunConfig, start: StartPoint) -> Plan:
+        found.append((asked, start))
+        return PLAN
+
+    monkeypatch.setattr(proving, "make_plan", plan)
+    return found
 
 
 @pytest.mark.parametrize("address", [None, "head:6379"])
 def test_proof_is_given_without_an_output_or_an_end(
-    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+    trials: Trials,
+    planned: Planned,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str | None,
 ) -> None:
     class Link:
         def __init__(self, asked: RunConfig) -> None:
@@ -318,11 +297,16 @@ def test_proof_is_given_without_an_output_or_an_end(
 
     monkeypatch.setattr(proving, "RayLink", Link)
     exchange = "host" if address is None else "nccl"
-    found = prove(sourced(tmp_path, address=address, steps=5, exchange=exchange))
+    source = str(write_seed(tmp_path))
+    found = prove(config(source=source, address=address, steps=5, exchange=exchange))
     assert found is not None
     assert found.told == AGREE
-    asked = trials.tasks[0]["config"]
-    assert (asked.steps, asked.until_step, asked.batches_per_step) == (None, 0, None)
+    ((asked, start),) = planned
+    assert (start.step, start.own_label, start.source.url) == (3, None, source)
+    task = trials.tasks[0]
+    assert task["config"] == asked
+    assert task["files"] == tuple(start.source.files)
+    assert (asked.steps, asked.until_step, asked.gradient_scale) == (None, 0, "auto")
     place = Path(asked.output)
     assert place.is_absolute()
     assert not place.parent.exists()
@@ -333,6 +317,7 @@ def test_proof_is_given_without_an_output_or_an_end(
     )
 
 
+@pytest.mark.usefixtures("planned")
 def test_proof_of_one_batch_in_a_step_is_none(trials: Trials, tmp_path: Path) -> None:
-    assert prove(sourced(tmp_path, workers=1)) is None
+    assert prove(config(source=str(write_seed(tmp_path)), workers=1)) is None
     assert trials.where == []

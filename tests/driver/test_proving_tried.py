@@ -1,4 +1,4 @@
-"""Is just that tried which the run would compute, but for what chance decides?"""
+"""Is what can be tried tried once, and just as the run would compute it, but for what chance decides?"""
 
 from __future__ import annotations
 
@@ -12,11 +12,51 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver import proving
-from orchestrator.driver.proving import held_still, task_of
+from orchestrator.driver.proving import held_still, is_wanted, task_of, why_not
 from orchestrator.driver.startup import Plan, StartPoint
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 from orchestrator.training.engine.options import TrainingOptions
 from tests.driver.seed_sources import seed_meta
-from tests.driver.test_proving import FED, PLAN, config, start_of
+from tests.driver.test_proving import FED, PIPED, PLAN, config, record, start_of
+
+DIVIDED = ShardedTables((ShardedPart("t", "t", ("t",), 4, (2,), "first", "count"),))
+
+
+@pytest.mark.parametrize(
+    ("graph", "why"),
+    [
+        (FED, ""),
+        (replace(FED, group_refused="it draws"), "it trains on one worker only: it draws"),
+        (
+            replace(FED, tables=DIVIDED),
+            "each worker holds some rows of its tables, and it's tried with all of them",
+        ),
+        (PIPED, "the graph's own pipeline makes the batches, so none can be joined"),
+        (replace(FED, inputs=()), "the graph takes no batch"),
+    ],
+)
+def test_graph_that_cannot_be_tried_says_why(graph: WorkerGraph, why: str) -> None:
+    assert why_not(graph) == why
+
+
+@pytest.mark.parametrize(
+    ("settings", "slots", "recorded", "wanted"),
+    [
+        ({}, 3, None, True),
+        ({}, 0, None, False),
+        ({"prove": True}, 1, None, False),
+        ({"prove": False}, 4, {"batches_per_step": 2}, False),
+        ({"weight_by": "m:0"}, 2, {"batches_per_step": 2}, True),
+        ({"weight_by": "m:0"}, 2, {"batches_per_step": 2, "weight_by": "m:0"}, False),
+        ({}, 2, {"batches_per_step": 2, "gradient_scale": "sum", "weight_by": "m:0"}, False),
+    ],
+)
+def test_proof_is_wanted_where_the_arithmetic_is_another(
+    settings: dict[str, Any], slots: int, recorded: dict[str, Any] | None, wanted: bool
+) -> None:
+    known = None if recorded is None else record(**recorded)
+    assert is_wanted(config(**settings), slots, known) is wanted
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from orchestrator.driver import ray_link
 from orchestrator.driver.ray_link import ADDRESS_FILE, RayLink
 from orchestrator.errors import PlacementError
 
-WITHIN_S = 5.0
+WITHIN_S = 20.0
 """It takes milliseconds; what never comes is waited for so long."""
 QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
@@ -120,19 +120,29 @@ def test_thread_that_started_a_ray_lives_as_long_as_that_and_keeps_no_process_al
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("is_late", [False, True])
-def test_ray_that_the_supervisor_starts_is_taken_where_it_says(
-    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_late: bool
-) -> None:
-    file = tmp_path / "address"
-    looked = threading.Event()
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once the supervisor's file has been looked for."""
+    found = threading.Event()
 
-    class Looked(type(file)):  # type: ignore[misc]
+    class Looked(type(Path())):  # type: ignore[misc]
         def exists(self, **_: Any) -> bool:
-            looked.set()
+            found.set()
             return super().exists()
 
     monkeypatch.setattr(ray_link, "Path", Looked)
+    return found
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_ray_that_the_supervisor_starts_is_taken_where_it_says(
+    fake: FakeRay,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    looked: threading.Event,
+    is_late: bool,
+) -> None:
+    file = tmp_path / "address"
     monkeypatch.setenv(ADDRESS_FILE, str(file))
     if not is_late:
         file.write_text(" 10.0.0.1:6379\n")
@@ -148,12 +158,17 @@ def test_ray_that_the_supervisor_starts_is_taken_where_it_says(
 
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_supervisor_that_never_says_where_its_ray_is_is_told_by_its_file(
-    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_closed: bool
+    fake: FakeRay,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    looked: threading.Event,
+    is_closed: bool,
 ) -> None:
     monkeypatch.setattr(ray_link, "CONNECT_S", WITHIN_S if is_closed else 0.05)
     file = tmp_path / "address"
     monkeypatch.setenv(ADDRESS_FILE, str(file))
     link = RayLink(config())
+    assert looked.wait(WITHIN_S)  # its deadline is set by then
     monkeypatch.setattr(ray_link, "CONNECT_S", WITHIN_S)
     if is_closed:
         link.close()

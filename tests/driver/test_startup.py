@@ -100,12 +100,10 @@ def test_output_of_another_source_is_refused_with_both(tmp_path: Path, output: L
         started(config_for(other, output), record_of(one))
 
 
-@pytest.mark.parametrize(("until", "goes_on_from"), [(2, 1), (3, 2)])
 def test_run_whose_changed_rows_are_at_its_end_takes_its_last_steps_once_more(
-    tmp_path: Path, until: int, goes_on_from: int
+    tmp_path: Path, output: Location
 ) -> None:
     """It ends with a checkpoint that plain TensorFlow reads."""
-    output = open_location(str(tmp_path / "out"))
     trained = Run(rows=20, columns=2)
     record_takeover(output, 1, 1, 0)
     trained.train(0.1)
@@ -114,13 +112,11 @@ def test_run_whose_changed_rows_are_at_its_end_takes_its_last_steps_once_more(
     trained.saved_changes(output)
     source = write_seed(tmp_path / "run")
     record = record_of(source, started_step=0)
-    found = started(config_for(source, output, steps=until), record)
-    by_step = config_for(source, output, steps=None, until_step=until)
-    assert started(by_step, record) == found
-    assert found.step == goes_on_from
-    assert found.own_label is not None
-    assert found.own_label.endswith(f"m-{goes_on_from}" + (".changed" if goes_on_from > 1 else ""))
-    assert found.until == until
+    for until, step, label in ((2, 1, "a0001-g0001/m-1"), (3, 2, "a0001-g0001/m-2.changed")):
+        found = started(config_for(source, output, steps=until), record)
+        assert (found.step, found.own_label, found.until) == (step, label, until)
+        by_step = config_for(source, output, steps=None, until_step=until)
+        assert started(by_step, record) == found
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from orchestrator.driver.startup import (
 )
 from orchestrator.errors import GraphRefused, SourceError
 from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.variables.memory import FreeMemory
 from orchestrator.graph.worker_graph import StepCounter, Variable, WorkerGraph
 from orchestrator.store.objects.location import Location, open_location
@@ -42,6 +43,39 @@ def started(config: RunConfig, record: Any = None) -> StartPoint:
     return start_point(config, open_location(config.output), record)
 
 
+COUNTER = Variable("global_step", "ref", "int64", (), key="global_step")
+JUDGED = WorkerGraph(b"", b"", (), (), (COUNTER,), step=StepCounter("global_step"))
+
+
+class Check:
+    """Stands for the check of a graph, which takes some 40 ms: keeps what it was asked, and finds
+    nothing wrong.
+    """
+
+    def __init__(self) -> None:
+        self.meta, self.refused = MetaGraphDef(), ""
+        self.problems: tuple[Problem, ...] = ()
+        self.named: dict[str, Any] = {}
+
+    def __call__(self, meta: MetaGraphDef, _: RunConfig, **named: Any) -> Any:
+        self.meta, self.named = meta, named
+        plan = SimpleNamespace(worker_graph=replace(JUDGED, loading=named["loading"]))
+        return SimpleNamespace(problems=self.problems, plan=plan, refuse=self._refuse)
+
+    def _refuse(self, shown: str) -> None:
+        self.refused = shown
+        if any(problem.severity == "error" for problem in self.problems):
+            raise GraphRefused(shown)
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Check:
+    found = Check()
+    monkeypatch.setattr(startup, "preflight", found)
+    return found
+
+
+@pytest.mark.usefixtures("check")
 def test_step_is_the_graphs_own_counter_under_whichever_key_it_lies(
     tmp_path: Path, output: Location
 ) -> None:
@@ -60,44 +94,20 @@ def test_step_is_the_graphs_own_counter_under_whichever_key_it_lies(
     assert counted(config, start, plan, None).source is start.source
 
 
-def test_plan_says_what_was_edited_and_that_the_checkpoint_lacks_what_is_initialised(
-    tmp_path: Path, output: Location
+def test_plan_says_what_was_edited_and_what_was_found_beside_that(
+    tmp_path: Path, output: Location, check: Check
 ) -> None:
-    source = write_seed(tmp_path / "run", without=["out/bias"])
-    with pytest.raises(GraphRefused, match=r"run/m-3.meta.* lacks 1 variable"):
-        make_plan(config_for(source, output), started(config_for(source, output)))
-    config = config_for(source, output, init_missing=True, freeze=["out/kernel"])
+    source = write_seed(tmp_path / "run")
+    config = config_for(source, output, freeze=["out/kernel"])
+    check.problems = (Problem("a", "warning", "one"), Problem("b", "warning", "two"))
     plan = make_plan(config, started(config))
-    assert plan.is_completed
+    assert plan.warnings == ("one", "two")
     assert plan.graph.edits == ("froze out/kernel",)
-    assert any("--init-missing initialises them" in warning for warning in plan.warnings)
-    assert any("froze out/kernel" in warning for warning in plan.warnings)
-
-
-COUNTER = Variable("global_step", "ref", "int64", (), key="global_step")
-JUDGED = WorkerGraph(b"", b"", (), (), (COUNTER,), step=StepCounter("global_step"))
-
-
-class Check:
-    """Stands for the check of a graph, which takes some 40 ms: keeps what it was asked, and finds
-    nothing wrong.
-    """
-
-    def __init__(self) -> None:
-        self.meta = MetaGraphDef()
-        self.named: dict[str, Any] = {}
-
-    def __call__(self, meta: MetaGraphDef, _: RunConfig, **named: Any) -> Any:
-        self.meta, self.named = meta, named
-        plan = SimpleNamespace(worker_graph=replace(JUDGED, loading=named["loading"]))
-        return SimpleNamespace(problems=(), plan=plan, refuse=lambda _: None)
-
-
-@pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch) -> Check:
-    found = Check()
-    monkeypatch.setattr(startup, "preflight", found)
-    return found
+    assert check.named["also"][0].message == "as asked: froze out/kernel"
+    assert check.refused == f"{source}.meta"
+    check.problems = (Problem("a", "error", "no"),)
+    with pytest.raises(GraphRefused):
+        make_plan(config, started(config))
 
 
 @pytest.mark.usefixtures("check")
@@ -125,6 +135,17 @@ def test_counter_that_the_checkpoint_lacks_goes_on_at_the_number_in_its_name(
     plan = make_plan(config, start)
     assert (plan.step, plan.graph.loading, plan.is_completed) == (50, Loading(step=50), True)
     assert counted(config, start, plan, None).until == 54
+
+
+@pytest.mark.usefixtures("check")
+def test_step_of_a_checkpoint_whose_index_is_not_known_is_the_one_it_was_found_by(
+    tmp_path: Path, output: Location
+) -> None:
+    config = config_for(write_seed(tmp_path / "run"), output)
+    start = started(config)
+    unknown = replace(start, step=50, source=replace(start.source, index=None))
+    plan = make_plan(config, unknown)
+    assert (plan.step, plan.graph.loading, plan.is_completed) == (50, AS_SAVED, False)
 
 
 def test_what_is_initialised_as_asked_is_judged_as_such(

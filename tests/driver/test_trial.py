@@ -127,16 +127,16 @@ class FakeRay:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.done: list[Any] = []
         self.fails: Exception | None = None
+        self.actor = SimpleNamespace(ask=SimpleNamespace(remote=lambda task: ("asked", task)))
         for name in ("remote", "get", "kill"):
             patch.setattr(ray, name, getattr(self, name))
 
     def remote(self, **needs: Any) -> Callable[[type], Any]:
         self.done.append(needs)
-        actor = SimpleNamespace(ask=SimpleNamespace(remote=lambda task: ("asked", task)))
 
         def made(kind: type) -> Any:
             assert kind is Asker
-            return SimpleNamespace(remote=lambda: actor)
+            return SimpleNamespace(remote=lambda: self.actor)
 
         return made
 
@@ -147,7 +147,8 @@ class FakeRay:
             raise self.fails
         return {"how": "joint"}
 
-    def kill(self, _: Any, *, no_restart: bool) -> None:
+    def kill(self, actor: Any, *, no_restart: bool) -> None:
+        assert actor is self.actor
         self.done.append(f"killed{' for good' if no_restart else ''}")
 
 
