@@ -154,6 +154,7 @@ def test_what_is_initialised_as_asked_is_judged_as_such(
     config = config_for(write_seed(tmp_path / "run"), output, reinit=["out/bias"])
     plan = make_plan(config, started(config))
     assert check.named["loading"] == plan.graph.loading == Loading(anew=frozenset(["out/bias"]))
+    assert {"out/bias", "out/kernel"} - check.named["checkpoint"].keys() == {"out/bias"}
     assert [problem.message for problem in check.named["also"]] == [
         "as asked: initialised anew: out/bias"
     ]
