@@ -185,9 +185,6 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     step = start.step if loading.step is None else loading.step
     if loading.step is None and source.manifest is None and key is not None:
         step = _counted_by(source, loading.stored(key), step)
-        if edited.checkpoint is not None and key not in edited.checkpoint:
-            # Its initialiser would count from 0, up to an end that is reckoned from the name's number
-            graph = replace(graph, loading=replace(loading, step=step))
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
     is_lacking = bool(loading.grown) or are_lacking(graph.variables, edited.checkpoint)
     return Plan(graph, step, key, warnings, is_lacking)

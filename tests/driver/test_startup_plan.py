@@ -128,12 +128,11 @@ def test_step_that_was_asked_for_counts_at_the_first_start_alone(
 def test_counter_that_the_checkpoint_lacks_goes_on_at_the_number_in_its_name(
     tmp_path: Path, output: Location
 ) -> None:
-    """It began at 0, and --steps 4 trained 54."""
     source = write_seed(tmp_path / "run", number=50, without=["global_step"])
     config = config_for(source, output, init_missing=True)
     start = started(config)
     plan = make_plan(config, start)
-    assert (plan.step, plan.graph.loading, plan.is_completed) == (50, Loading(step=50), True)
+    assert (plan.step, plan.graph.loading, plan.is_completed) == (50, AS_SAVED, True)
     assert counted(config, start, plan, None).until == 54
 
 

@@ -38,6 +38,10 @@ QUICK = "not (slow or tf or ray or http or gpu or chaos or soak or bench or brow
 WITHIN_S = 60
 """Of a test's waiting, of which its processor's time tells nothing: a quick one takes three at most,
 here beside others."""
+NOWHERE = "/proc/none"
+"""Where no directory can be made: else a change of what is started may start a Ray, whose processes
+stay behind.
+"""
 
 
 def main(words: list[str], root: Path = ROOT) -> int:
@@ -120,7 +124,7 @@ def _play(where: Path, room: str, plan: dict[str, object], lock: int) -> None:
         [sys.executable, "-m", "pytest", *words, *how, *scratch],
         check=True,
         cwd=where,
-        env=os.environ | {"PYTHONPATH": str(where)},
+        env=os.environ | {"PYTHONPATH": str(where), "RAY_TMPDIR": NOWHERE},
         pass_fds=[lock],
     )
 

@@ -196,6 +196,27 @@ def test_checkpoint_that_lacks_variables_is_refused_naming_all_of_them(
     assert ranks.step([feeds_for("mlp")(0)])[0].step == 4
 
 
+def test_counter_that_a_checkpoint_lacks_goes_on_at_the_number_in_its_name(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
+) -> None:
+    """It began at 0 while the run's end was reckoned from that number, so that a run of four steps
+    trained as many more as had been trained before.
+    """
+    prefix = tf1_checkpoint("mlp", optimizer="adam")
+    ranks = new_ranks(1)
+    ranks.start(prefix)
+    short = ranks.processes[0].call(
+        "apply", _without, str(prefix), str(tmp_path / "short-50"), "global_step"
+    )
+    outcome = outcome_of(lambda: ranks.processes[0].call("load_checkpoint", short))
+    assert isinstance(outcome, GraphMismatch)
+    assert outcome.details["missing"] == ["global_step"]
+    state: State = ranks.processes[0].call("load_checkpoint", short, init_missing=True)
+    assert (state.step, int(state.arrays["global_step"])) == (50, 50)
+    ranks.assign(state)
+    assert ranks.step([feeds_for("mlp")(0)])[0].step == 51
+
+
 def test_checkpoint_that_lacks_optimizer_slots_starts_them_anew_by_itself(
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
 ) -> None:

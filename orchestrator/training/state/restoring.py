@@ -146,6 +146,10 @@ def _whole(
     arrays.update(_initialised(imported, snapshot, options, arrays, [*short, *missing]))
     for name, rows in first.items():
         arrays[name][: len(rows)] = rows
+    counter = "" if graph.step is None else graph.step.variable
+    if counter in {variable.name for variable in missing} & arrays.keys():
+        # From its initialiser's 0 it would count all of the run's steps once more
+        arrays[counter] = np.full_like(arrays[counter], loaded.step)
     return State(loaded.step, arrays)
 
 
