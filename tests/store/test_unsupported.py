@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
-from orchestrator.store.objects.location import FileInfo, open_location
+from orchestrator.store.objects.location import FileInfo, Location, open_location
 
 SAVE_AGAIN = (
     "Load it in the program that built the model, and save with "
@@ -62,6 +62,23 @@ def test_file_is_told_by_its_first_bytes_and_else_by_its_ending(
         f"memory://unsupported/{name} is {what}: not a checkpoint of a TensorFlow 1 graph"
     )
     assert error.remedy == remedy
+
+
+def test_of_a_file_its_first_bytes_are_read_and_of_an_empty_one_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be a model of many gigabytes, and there is no range of an empty object in HTTP."""
+    asked: list[tuple[int | None, int | None]] = []
+
+    def read(self: Location, start: int | None = None, end: int | None = None) -> bytes:
+        asked.append((start, end))
+        return b"\x89HDF\r\n\x1a\n"
+
+    files = [_file("large", b"x" * 1000), _file("empty", b"")]
+    monkeypatch.setattr(Location, "read_bytes", read)
+    assert "HDF5" in unsupported_file(files[0]).message
+    assert "not one of a checkpoint's" in unsupported_file(files[1]).message
+    assert asked == [(0, 16)]
 
 
 @pytest.mark.parametrize(
