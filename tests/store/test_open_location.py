@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import (
-    ConfigError,
-    OrchestratorError,
-    SourceError,
-    StorageUnavailable,
-)
+from orchestrator.errors import ConfigError, OrchestratorError, SourceError, StorageUnavailable
 from orchestrator.store.objects import location as locations
 from orchestrator.store.objects.clients import client_settings
 from orchestrator.store.objects.location import open_location

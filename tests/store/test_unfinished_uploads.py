@@ -9,9 +9,7 @@ import pytest
 from orchestrator.errors import SourceError
 from orchestrator.store.objects.layout import read_generation_id
 from orchestrator.store.objects.location import Location
-from orchestrator.store.transfer.multipart import (
-    abort_abandoned,
-)
+from orchestrator.store.transfer.multipart import abort_abandoned
 from tests.store.part_stores import S3, Google
 
 UPLOADS = {
