@@ -29,8 +29,17 @@ def stat(proc: Path, content: bytes) -> None:
     (proc / "77" / "stat").write_bytes(content)
 
 
-@pytest.mark.parametrize("command", [b"python", b"a b", b"(x) Z 1", b") S 2 (", b"\xff\xfe"])
-@pytest.mark.parametrize(("state", "ticks"), [("S", 4242), ("R", 4242), ("Z", None), ("X", None)])
+@pytest.mark.parametrize(
+    ("command", "state", "ticks"),
+    [
+        (b"python", "S", 4242),
+        (b"a b", "R", 4242),
+        (b"(x) Z 1", "S", 4242),
+        (b") S 2 (", "Z", None),
+        (b"\xff\xfe", "S", 4242),
+        (b"python", "X", None),
+    ],
+)
 def test_start_is_read_whatever_the_command_is_called(
     proc: Path, command: bytes, state: str, ticks: int | None
 ) -> None:

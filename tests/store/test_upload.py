@@ -225,10 +225,10 @@ def test_several_files_go_up_at_a_time_and_no_more(monkeypatch: pytest.MonkeyPat
         def record(self) -> FileRecord:
             now.append(self.name)
             assert len(now) <= FILES_AT_ONCE
-            together.wait(2.0)
-            together.wait(2.0)
+            together.wait(10.0)
+            together.wait(10.0)
             now.remove(self.name)
-            together.wait(2.0)
+            together.wait(10.0)
             return super().record()
 
     files = [Slow(f"file{number}", [DATA]) for number in range(2 * FILES_AT_ONCE)]

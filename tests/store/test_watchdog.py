@@ -120,7 +120,7 @@ def test_work_is_cancelled_where_the_thread_that_waits_for_it_is_interrupted(
         future = real(*given)
 
         def result() -> None:
-            assert begun.wait(2.0)
+            assert begun.wait(10.0)
             raise KeyboardInterrupt
 
         future.result = result  # type: ignore[method-assign, assignment]
@@ -129,7 +129,7 @@ def test_work_is_cancelled_where_the_thread_that_waits_for_it_is_interrupted(
     monkeypatch.setattr(watchdog.asyncio, "run_coroutine_threadsafe", interrupted)  # type: ignore[attr-defined]
     with pytest.raises(KeyboardInterrupt):
         run_on(get_loop(), work())
-    assert cancelled.wait(2.0)
+    assert cancelled.wait(10.0)
 
 
 class Undo:
