@@ -54,8 +54,12 @@ def test_checkpoint_without_an_index_is_never_committed(output: Location, listed
     manifest = uploaded(output, 300)
     files = [record for record in manifest.files if not record.name.endswith(".index")]
     lacking = manifest.model_copy(update={"files": [] if listed == "nothing" else files})
-    with pytest.raises(OutputError, match=r"lists no model.ckpt-300.index, so it isn't committed"):
+    with pytest.raises(OutputError) as told:
         commit(output, lacking)
+    assert told.value.message == (
+        "a0001-g0001/model.ckpt-300 lists no model.ckpt-300.index, so it isn't committed"
+    )
+    assert told.value.remedy == "The next save tries again"
     assert not output.child(manifest.directory, manifest.file_name).exists()
     assert commit(output, manifest).step == 300
 

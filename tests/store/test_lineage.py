@@ -283,6 +283,24 @@ def test_lineage_that_is_as_long_as_it_may_be_stays_as_it_is() -> None:
     )
 
 
+def test_long_lineage_keeps_its_newest_half_as_it_is_and_of_the_older_one_what_has_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lineages, "CHAIN", 8)
+    long = chain(*((number, 1, 10 * number) for number in range(1, 10)))
+    alive = {generation_id(attempt, 1) for attempt in (1, 5, 6)}
+    assert [(link.attempt, link.last) for link in shortened(long, alive).chain] == [
+        *((1, 20), (5, 60), (6, None), (7, None), (8, None), (9, None))
+    ]
+
+
+def test_run_goes_on_from_a_generation_that_holds_its_first_step_only() -> None:
+    """A driver that died before its first step was followed from where it had begun."""
+    lineage = chain((1, 1, 0), (2, 1, 0))
+    found = extend(lineage, TakeOver(attempt=3, generation=1, step=0), generation_id(1, 1))
+    assert [(link.attempt, link.step) for link in found.chain] == [(1, 0), (3, 0)]
+
+
 def test_damaged_record_of_a_take_over_is_named(tmp_path: Path) -> None:
     output = open_location(str(tmp_path))
     record_takeover(output, 1, 1, 0)

@@ -11,9 +11,11 @@ import pytest
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.counters import whole_number
 from orchestrator.store.bundle.scalars import read_counter
+from orchestrator.store.bundle.slice_keys import slice_key
 from orchestrator.store.bundle.stored_index import stored_index
 from orchestrator.store.objects.location import FileInfo, open_location
-from tests.fakes.bundles import NUMBERS, serialize, table_bytes, write_bundle
+from tests.fakes.bundles import serialize, table_bytes, write_bundle
+from tests.fakes.v1 import shard_bytes, whole
 
 VALUES: dict[str, Any] = {
     "a_count": np.int64(2**40),
@@ -38,17 +40,8 @@ def write_v1(directory: Path, shards: list[dict[str, Any]]) -> None:
     """The files of an old checkpoint, one for each set of scalars."""
     directory.mkdir()
     for number, values in enumerate(shards):
-        tensors = [
-            {"name": key.encode(), "type": NUMBERS[np.asarray(value).dtype.name], "shape": {}}
-            for key, value in values.items()
-        ]
-        items = [(b"", serialize("V1Entry", meta={"tensor": tensors}))]
-        for key, value in values.items():
-            field = {"int64": "int64_val", "float32": "float_val"}[np.asarray(value).dtype.name]
-            data = {"dtype": NUMBERS[np.asarray(value).dtype.name], field: [value]}
-            record = serialize("V1Entry", data={"name": key.encode(), "data": data})
-            items.append((b"\0" + key.encode(), record))
-        (directory / f"old-{number}").write_bytes(table_bytes(items))
+        parts = [whole(key, value) for key, value in values.items()]
+        (directory / f"old-{number}").write_bytes(shard_bytes(parts))
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -85,7 +78,7 @@ def test_counters_of_the_old_format_are_found_in_their_shard(tmp_path: Path) -> 
     assert [read_counter(index, files, key) for key in ("a", "b", "global_step", "gone")] == [
         *(None, 8, 9, None)
     ]
-    damaged = [(b"", serialize("V1Entry")), (b"\0global_step", b"\xff")]
+    damaged = [(b"", serialize("V1Entry")), (slice_key("global_step", ()), b"\xff")]
     (tmp_path / "d" / "old-1").write_bytes(table_bytes(damaged))
     with pytest.raises(CorruptCheckpoint, match=r"^old-1 holds a damaged V1Entry record"):
         read_counter(index, listed(tmp_path / "d", "old"), "global_step")
