@@ -6,7 +6,7 @@ checkpoints and ``tests/store/test_values_tf.py`` hold what reads them against r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from orchestrator.store.bundle import protos
 from orchestrator.store.bundle.slice_keys import Extents, slice_key
-from tests.fakes.bundles import NUMBERS, serialize, table_bytes
+from tests.fakes.bundles import NUMBERS, meta_bytes, serialize, table_bytes
 
 _FIELDS = {
     "float32": "float_val",
@@ -116,3 +116,19 @@ def write_v1(directory: Path, prefix: str, *shards: Sequence[Part]) -> list[Path
     for path, parts in zip(paths, shards, strict=True):
         path.write_bytes(shard_bytes(parts))
     return paths
+
+
+def write_v1_checkpoint(directory: Path, prefix: str, *shards: Mapping[str, Any]) -> list[Path]:
+    """A checkpoint of one file, or of one for each of several shards, and its graph; each record
+    has a block of its own, so that one can be damaged and not its neighbours.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    count = len(shards)
+    names = [f"{prefix}-{number:05d}-of-{count:05d}" for number in range(count)]
+    files = [directory / name for name in (names if count > 1 else [prefix])]
+    for file, tensors in zip(files, shards, strict=True):
+        parts = [whole(key, np.asarray(value)) for key, value in tensors.items()]
+        file.write_bytes(shard_bytes(parts, per_block=1))
+    everything = {key: value for tensors in shards for key, value in tensors.items()}
+    (directory / f"{prefix}.meta").write_bytes(meta_bytes(everything))
+    return files

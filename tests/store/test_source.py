@@ -14,7 +14,7 @@ from orchestrator.store.checkpoints.source import Source, newest_source, resolve
 from orchestrator.store.objects.location import FileInfo, Location, open_location
 from orchestrator.store.run.lineage import record_takeover
 from tests.fakes.bundles import meta_bytes, model, write_pointer
-from tests.fakes.v1_files import write_v1
+from tests.fakes.v1 import write_v1_checkpoint
 from tests.store.chains import Run
 from tests.store.damage import DATA, cut, flip
 from tests.store.runs import saved, uploaded
@@ -62,7 +62,7 @@ def test_source_of_a_graph_alone_tells_what_there_is(tmp_path: Path) -> None:
 
 
 def test_source_of_the_old_format_says_so(tmp_path: Path) -> None:
-    write_v1(tmp_path, "m-5", model(5))
+    write_v1_checkpoint(tmp_path, "m-5", model(5))
     found = resolve_source(str(tmp_path / "m-5"))
     assert (found.format, found.step, names(found.files)) == ("V1", 5, ["m-5"])
 

@@ -25,7 +25,7 @@ from orchestrator.store.checkpoints.verification import check, speaks_of_content
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import FileRecord, Manifest
 from tests.fakes.bundles import model, write_checkpoint
-from tests.fakes.v1_files import write_v1
+from tests.fakes.v1 import write_v1_checkpoint
 from tests.store.damage import cut, flip
 
 DATA = "m-5.data-00000-of-00001"
@@ -212,7 +212,7 @@ def test_step_is_read_from_where_its_name_tells(
 ) -> None:
     tensors = {key: np.int64(5), "other": np.int32(7)}
     if old:
-        write_v1(tmp_path, "m-5", {"w": np.arange(3.0)}, tensors)
+        write_v1_checkpoint(tmp_path, "m-5", {"w": np.arange(3.0)}, tensors)
     else:
         write_checkpoint(tmp_path, "m-5", tensors)
     checked = check(candidate_of(tmp_path))
@@ -229,7 +229,9 @@ def test_manifest_knows_better_than_a_name_where_the_step_stands(tmp_path: Path)
 
 
 def test_checkpoint_of_the_old_format_is_what_its_shards_hold(tmp_path: Path) -> None:
-    files = write_v1(tmp_path, "m-5", {"w": np.arange(3.0)}, {"global_step": np.int64(5)})
+    files = write_v1_checkpoint(
+        tmp_path, "m-5", {"w": np.arange(3.0)}, {"global_step": np.int64(5)}
+    )
     checked = check(candidate_of(tmp_path), deep=True)
     assert (checked.step, checked.step_key) == (5, "global_step")
     assert checked.index.entries.keys() == {"w", "global_step"}
@@ -244,7 +246,9 @@ def test_checkpoint_of_the_old_format_is_what_its_shards_hold(tmp_path: Path) ->
 def test_identity_of_the_old_format_is_of_both_ends_of_each_file(tmp_path: Path) -> None:
     """A run's record holds it: what it's of can't change."""
     large = np.random.default_rng(0).normal(size=20_000)
-    files = write_v1(tmp_path, "m-5", {"w": large}, {"v": large[:9_000]}, {"u": large[:10]})
+    files = write_v1_checkpoint(
+        tmp_path, "m-5", {"w": large}, {"v": large[:9_000]}, {"u": large[:10]}
+    )
     parts = [file.read_bytes() for file in files]
     ends = [parts[0][:65536], parts[0][-65536:], parts[1][:65536], parts[1][-65536:], parts[2]]
     assert 65536 < len(parts[1]) < 2 * 65536 < len(parts[0])
@@ -254,7 +258,7 @@ def test_identity_of_the_old_format_is_of_both_ends_of_each_file(tmp_path: Path)
 def test_step_of_the_old_format_that_is_not_there_is_not_known_and_one_that_is_damaged_told(
     tmp_path: Path,
 ) -> None:
-    (file,) = write_v1(tmp_path, "m-5", {"global_step": np.int64(5)})
+    (file,) = write_v1_checkpoint(tmp_path, "m-5", {"global_step": np.int64(5)})
     (first, (key, _)) = table_of(file.read_bytes(), "m-5").items()
     file.write_bytes(table_bytes([first]))
     checked = check(candidate_of(tmp_path))
@@ -267,7 +271,7 @@ def test_step_of_the_old_format_that_is_not_there_is_not_known_and_one_that_is_d
 def test_large_file_of_the_old_format_is_read_in_parts_and_not_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_v1(tmp_path, "m-5", {"global_step": np.int64(5), "w": np.zeros(20_000)})
+    write_v1_checkpoint(tmp_path, "m-5", {"global_step": np.int64(5), "w": np.zeros(20_000)})
     sizes: list[int] = []
     read = Location.read_bytes
 
@@ -282,7 +286,9 @@ def test_large_file_of_the_old_format_is_read_in_parts_and_not_all_of_it(
 
 
 def test_shards_of_the_old_format_are_complete_and_of_one_save(tmp_path: Path) -> None:
-    files = write_v1(tmp_path, "m-5", *({f"w{number}": np.arange(3.0)} for number in range(3)))
+    files = write_v1_checkpoint(
+        tmp_path, "m-5", *({f"w{number}": np.arange(3.0)} for number in range(3))
+    )
     content = files[1].read_bytes()
     files[1].unlink()
     assert refused(tmp_path) == ("2 of 3 shards are there", "m-5")
@@ -301,7 +307,7 @@ def test_shards_of_the_old_format_are_complete_and_of_one_save(tmp_path: Path) -
 def test_pointer_in_the_place_of_a_file_of_the_old_format_is_told_with_what_to_do(
     tmp_path: Path, size: int
 ) -> None:
-    (file,) = write_v1(tmp_path, "m-5", model(5))
+    (file,) = write_v1_checkpoint(tmp_path, "m-5", model(5))
     file.write_bytes((b"version https://git-lfs.github.com/spec/v1\n" + bytes(200))[:size])
     with pytest.raises(SourceError if size else CorruptCheckpoint) as told:
         check(candidate_of(tmp_path))

@@ -15,7 +15,7 @@ from orchestrator.store.bundle.table_writer import table_bytes
 from orchestrator.store.bundle.values import Values
 from orchestrator.store.checkpoints.wreck import Wreck, find_wreck, read_wreck
 from tests.fakes.bundles import write_bundle, write_pointer
-from tests.fakes.v1_files import write_v1
+from tests.fakes.v1 import write_v1_checkpoint
 from tests.store.damage import cut, flip
 from tests.store.slices import table, write_sliced
 
@@ -227,7 +227,7 @@ SHARDS = ["m-5-00000-of-00002", "m-5-00001-of-00002"]
 
 
 def test_good_checkpoint_of_the_old_format_has_what_its_shards_hold(tmp_path: Path) -> None:
-    write_v1(tmp_path, "m-5", *OLD)
+    write_v1_checkpoint(tmp_path, "m-5", *OLD)
     wreck = wreck_of(tmp_path, {})
     assert readable(wreck) == {
         key: np.asarray(value).tobytes() for shard in OLD for key, value in shard.items()
@@ -240,7 +240,7 @@ def test_good_checkpoint_of_the_old_format_has_what_its_shards_hold(tmp_path: Pa
 def test_shard_of_the_old_format_that_is_no_table_is_left_out_and_the_next_one_read(
     tmp_path: Path,
 ) -> None:
-    first, second = write_v1(tmp_path, "m-5", *OLD)
+    first, second = write_v1_checkpoint(tmp_path, "m-5", *OLD)
     cut(first, 60)
     wreck = wreck_of(tmp_path, KNOWN)
     assert (names(wreck), wreck.index.num_shards) == (SHARDS[1:], 1)
@@ -260,7 +260,7 @@ def test_shard_of_the_old_format_that_is_no_table_is_left_out_and_the_next_one_r
 def test_old_file_that_lost_the_list_of_what_it_holds_is_read_by_what_the_graph_expects(
     tmp_path: Path,
 ) -> None:
-    (file,) = write_v1(tmp_path, "m-5", OLD[0])
+    (file,) = write_v1_checkpoint(tmp_path, "m-5", OLD[0])
     flip(file, 20)
     wreck = wreck_of(tmp_path, KNOWN)
     assert {key: (one.dtype, one.shape) for key, one in wreck.index.entries.items()} == {
