@@ -50,7 +50,7 @@ lint: $(STAMP)  ## Lint, format, types, import law, dead code
 	$(BIN)/vulture
 
 test-fast: $(STAMP)  ## The tests that need neither TensorFlow nor Ray and take no seconds
-	$(BIN)/python -m pytest -n $(QUICK_JOBS) --dist worksteal $(FAST)
+	$(BIN)/python -m pytest --processes $(QUICK_JOBS) $(FAST)
 
 # Side by side: what lints uses one core for most of its time
 check-fast: $(STAMP)  ## Lint and the quick tests, side by side (some fifty seconds on two cores, a minute and a half without caches)

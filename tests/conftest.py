@@ -4,14 +4,11 @@ their own.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import functools
 import gc
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +30,7 @@ from tests.turns import (
     part_of,
 )
 
-pytest_plugins = ["tests.servers.object_stores"]
+pytest_plugins = ["tests.servers.object_stores", "tests.side_by_side"]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # else ray.init writes a token under the home directory
@@ -93,29 +90,10 @@ def pytest_collection() -> Generator[None, Any, Any]:
     """
     gc.disable()
     try:
-        with _one_after_the_other() if _is_uncompiled() else contextlib.nullcontext():
-            return (yield)
+        return (yield)
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _is_uncompiled() -> bool:
-    """Whether this process would compile all test modules, and those beside it the same ones."""
-    together = "PYTEST_XDIST_WORKER" in os.environ and not sys.dont_write_bytecode
-    return together and not any((ROOT / "tests/workers/__pycache__").glob("*-pytest-*.pyc"))
-
-
-@contextlib.contextmanager
-def _one_after_the_other() -> Iterator[None]:
-    """Of the processes of one run the first compiles for all: seven seconds of each one's time."""
-    run = os.environ["PYTEST_XDIST_TESTRUNUID"]
-    with Path(tempfile.gettempdir(), f"tfresume-tests-{run}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            Path(lock.name).unlink(missing_ok=True)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -178,7 +156,7 @@ def tf1_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointLibrar
     no test writes to.
     """
     base = tmp_path_factory.getbasetemp()
-    # pytest-xdist gives each of its processes a directory below the one of the run
+    # Each of several processes has a directory below the one of the run
     graphs = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"
     graphs.mkdir(exist_ok=True)
     return CheckpointLibrary(graphs)
