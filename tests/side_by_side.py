@@ -102,9 +102,8 @@ def _play(
     try:
         for number in _taken(len(files), following):
             items = files[number]
-            # With one of another file what all files share is kept, with none it would be unmade
-            elsewhere = files[number - 1][0] if len(files) > 1 else None
-            for item, after in zip(items, [*items[1:], elsewhere], strict=True):
+            # After a file's last test what all files share is kept, which None would unmake
+            for item, after in zip(items, [*items[1:], session], strict=True):
                 config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         session._setupstate.teardown_exact(None)
     except KeyboardInterrupt:

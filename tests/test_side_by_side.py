@@ -35,6 +35,19 @@ def shared():
     note("unmade {name}")
 
 """
+FOR_ALL = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.fixture(scope="session", autouse=True)
+def for_all():
+    with Path({log!r}).open("a") as file:
+        file.write(f"for all {{os.getpid()}}\\n")
+    yield
+    with Path({log!r}).open("a") as file:
+        file.write(f"over {{os.getpid()}}\\n")
+"""
 Told = Callable[[], list[list[str]]]
 
 
@@ -45,9 +58,11 @@ def told(tmp_path: Path) -> Told:
 
 
 def written(directory: Path, name: str, tests: str) -> None:
-    """A file of tests, which ``note`` what they do."""
+    """A file of tests, which ``note`` what they do, in a package of its own."""
     head = FILE.format(log=str(directory / "log"), name=name)
-    (directory / f"test_{name}.py").write_text(head + tests)
+    (directory / name).mkdir()
+    (directory / name / "__init__.py").touch()
+    (directory / name / f"test_{name}.py").write_text(head + tests)
 
 
 def started(directory: Path, *words: str) -> subprocess.Popen[str]:
@@ -90,14 +105,20 @@ def test_each_test_is_run_once_by_two_processes_and_told(tmp_path: Path, told: T
     written(tmp_path, "b", BOTH.format(name="b", other="a"))
     written(tmp_path, "c", "def test_that_fails(shared):\n    note('c')\n    assert 3 == 4\n")
     written(tmp_path, "d", "def test_that_skips(shared):\n    pytest.skip('why it does')\n")
+    (tmp_path / "conftest.py").write_text(FOR_ALL.format(log=str(tmp_path / "log")))
     run = started(tmp_path, "-rs")
     text = output(run)
     assert run.returncode == 1
     assert "assert 3 == 4" in text
     assert "why it does" in text
     assert "1 failed, 4 passed, 1 skipped" in text
-    of = {" ".join(words): pid for *words, pid in told()}
-    assert len(of) == len(told()), "each once"
+    noted = [(" ".join(words), pid) for *words, pid in told()]
+    assert len(noted) == len(set(noted)), "each once, and what all files share once a process"
+    of = dict(noted)
+    pids = {pid for _, pid in noted}
+    assert pids == {pid for text, pid in noted if text == "for all"}
+    assert pids == {pid for text, pid in noted if text == "over"}
+    assert len(pids) == 2
     assert of.keys() >= {"a", "b", "c", "end of a", "end of b", "made a", "unmade d"}
     assert of["a"] != of["b"]
     assert all(of[f"made {name}"] == of[f"unmade {name}"] for name in "abcd")
