@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Processes of heavy tests. Each has a Ray cluster of its own and up to three workers with TensorFlow, and some of them wait: three keep two cores busy. make test JOBS=2 where memory is scarce
 JOBS ?= 3
-# One more than there are cores, since some of the quick tests wait, and no more than memory is there for
-QUICK_JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); expr $$(( cores < 7 ? cores : 7 )) + 1)
+# Twice as many as there are cores, since some of the quick tests wait, and no more than memory is there for: they are forks of one process that has collected the tests
+QUICK_JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); expr 2 \* $$(( cores < 4 ? cores : 4 )))
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
@@ -53,14 +53,14 @@ test-fast: $(STAMP)  ## The tests that need neither TensorFlow nor Ray and take 
 	$(BIN)/python -m pytest --processes $(QUICK_JOBS) $(FAST)
 
 # Side by side: what lints uses one core for most of its time
-check-fast: $(STAMP)  ## Lint and the quick tests, side by side (some fifty seconds on two cores, a minute and a half without caches)
+check-fast: $(STAMP)  ## Lint and the quick tests, side by side (half a minute to a minute on two cores, half as much more without caches)
 	$(MAKE) --no-print-directory --jobs 2 lint test-fast
 
 check: check-fast  ## What test runs, with all examples of each kind
 	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
-test: check-fast  ## Everything that CI runs (eleven minutes on two slow cores)
+test: check-fast  ## Everything that CI runs (nine to thirteen minutes on two cores)
 	$(HEAVY)
 
 soak: $(STAMP)  ## Thousands of kills, one hash for each graph (hours; make soak PART=3/20 runs one part of twenty)
