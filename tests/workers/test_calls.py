@@ -21,9 +21,12 @@ class Actor:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[Any, ...], Future[Any]]] = []
+        self.unsent: list[Exception] = []
 
     def __getattr__(self, method: str) -> Any:
         def remote(*arguments: Any) -> Any:
+            if self.unsent:
+                raise self.unsent.pop()
             future: Future[Any] = Future()
             self.asked.append((method, arguments, future))
             return SimpleNamespace(future=lambda: future)
@@ -227,6 +230,17 @@ def test_call_that_does_not_reach_a_worker_for_the_moment_is_made_again(bench: B
     assert bench.told == []
     assert bench.later == []
     assert bench.delays_s == [ASK_AGAIN_S] * 2
+
+
+def test_call_that_cannot_even_be_sent_for_the_moment_is_made_again(bench: Bench) -> None:
+    bench.actor.unsent.append(rex.ActorUnavailableError("no connection", None))
+    bench.calls.call("w1", "grant", "order")
+    assert [method for method, _, _ in bench.actor.asked] == ["poll"]
+    bench.later.pop()()
+    assert [(method, arguments) for method, arguments, _ in bench.actor.asked[1:]] == [
+        ("grant", (3, "order"))
+    ]
+    assert (bench.told, bench.actor.unsent) == ([], [])
 
 
 def test_call_that_did_not_reach_a_worker_is_not_made_again_after_the_end(bench: Bench) -> None:
