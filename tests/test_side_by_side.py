@@ -158,7 +158,7 @@ def test_run_that_is_interrupted_leaves_no_process(tmp_path: Path, told: Told) -
     for name in "ab":
         written(tmp_path, name, "def test_of_a_minute():\n    note('begun')\n    time.sleep(90)\n")
     run = started(tmp_path)
-    wait_until(lambda: len(told()) == 2)
+    wait_until(lambda: len(told()) == 2, within_s=60.0)
     os.killpg(run.pid, signal.SIGINT)
     text = output(run)
     assert "KeyboardInterrupt" in text
