@@ -2,15 +2,16 @@
 
 Rule: with ``--processes N`` the session collects as ever and then forks N times. Each fork takes
 file after file, so that what a module's tests share is made once, and tells the session its
-reports. pytest-xdist starts processes that each import and collect everything, which took a third
-of the quick tests' time; what takes seconds stays with it, since it keeps the order of files
-(decision 43).
+reports. pytest-xdist starts processes that each import and collect everything, which the quick
+tests took a quarter longer with; what takes seconds stays with it, since it keeps the order of
+files (decision 43).
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from multiprocessing.connection import Connection, wait
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+ENDS = (signal.SIGINT, signal.SIGTERM)
 FORK = multiprocessing.get_context("fork")
 
 
@@ -94,6 +96,8 @@ def _play(
 ) -> None:
     """In a fork: run what it takes, and tell of it."""
     os.environ["PYTEST_XDIST_WORKER"] = f"gw{number}"
+    for each in ENDS:
+        signal.signal(each, _interrupted)
     config = session.config
     config.pluginmanager.unregister(name="terminalreporter")
     config.pluginmanager.register(_Teller(config, writer))
@@ -105,9 +109,18 @@ def _play(
             # After a file's last test what all files share is kept, which None would unmake
             for item, after in zip(items, [*items[1:], session], strict=True):
                 config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-        session._setupstate.teardown_exact(None)
     except KeyboardInterrupt:
-        os._exit(2)  # the session has it too, and says so
+        pass  # the session says so: it has it too, or has sent it
+    finally:
+        session._setupstate.teardown_exact(None)
+        writer.close()
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """End the test, once: what it has started is ended with its fixtures."""
+    for each in ENDS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _taken(count: int, following: Any) -> Iterator[int]:

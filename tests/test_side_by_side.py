@@ -136,14 +136,28 @@ def test_process_that_dies_is_told_by_the_test_that_it_ran(tmp_path: Path, told:
     assert [words[0] for words in told()] == ["b"]
 
 
+FAILS_BESIDE = """
+def test_that_fails_while_the_other_runs():
+    deadline = time.monotonic() + 60
+    while "\\na " not in LOG.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert 3 == 4
+"""
+
+
 def test_run_that_is_to_end_with_the_first_failure_ends(tmp_path: Path, told: Told) -> None:
-    written(tmp_path, "a", "def test_that_takes_long():\n    time.sleep(90)\n    note('a')\n")
-    written(tmp_path, "b", "def test_that_fails():\n    assert 3 == 4\n")
+    written(
+        tmp_path,
+        "a",
+        "def test_that_takes_long(shared):\n    note('a')\n    time.sleep(90)\n    note('end')\n",
+    )
+    written(tmp_path, "b", FAILS_BESIDE)
     run = started(tmp_path, "-x")
     text = output(run)
     assert run.returncode == 1
     assert "stopping after 1 failures" in text
-    assert told() == []
+    assert [" ".join(words) for *words, _ in told()] == ["made a", "a", "unmade a"]
 
 
 def test_file_that_cannot_be_collected_ends_the_run(tmp_path: Path, told: Told) -> None:
@@ -156,12 +170,15 @@ def test_file_that_cannot_be_collected_ends_the_run(tmp_path: Path, told: Told) 
 
 def test_run_that_is_interrupted_leaves_no_process(tmp_path: Path, told: Told) -> None:
     for name in "ab":
-        written(tmp_path, name, "def test_of_a_minute():\n    note('begun')\n    time.sleep(90)\n")
+        written(
+            tmp_path, name, "def test_of_a_minute(shared):\n    note('begun')\n    time.sleep(90)\n"
+        )
     run = started(tmp_path)
-    wait_until(lambda: len(told()) == 2, within_s=60.0)
+    wait_until(lambda: [words[0] for words in told()].count("begun") == 2, within_s=60.0)
     os.killpg(run.pid, signal.SIGINT)
     text = output(run)
     assert "KeyboardInterrupt" in text
     assert "Traceback" not in text
     assert run.returncode == 2
-    assert not any(psutil.pid_exists(int(pid)) for _, pid in told())
+    assert {" ".join(words) for *words, _ in told()} >= {"unmade a", "unmade b"}
+    assert not any(psutil.pid_exists(int(words[-1])) for words in told())

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
+from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver.startup import StartPoint, start_point
 from orchestrator.errors import AlreadyExists
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.source import resolve_source, source_fingerprint
-from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.run_record import RunRecord
@@ -94,3 +96,14 @@ def save(output: Location, source: Path, step: int, scratch: Path) -> str:
     records = upload(files, output.child("a0001-g0002"))
     commit(output, Manifest(name="m", step=step, attempt=1, generation=2, files=records))
     return f"a0001-g0002/m-{step}"
+
+
+def config_for(source: Path, output: Location, **settings: Any) -> RunConfig:
+    """Four steps from there, or what the settings say."""
+    known = {"source": str(source), "output": output.url, "input": "mine:batches", "steps": 4}
+    return parse_config(known | settings)
+
+
+def started(config: RunConfig, record: Any = None) -> StartPoint:
+    """Where the run that is configured so begins."""
+    return start_point(config, open_location(config.output), record)

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.startup import (
-    StartPoint,
-    start_point,
     step_of,
 )
 from orchestrator.errors import ConfigError, OutputError
 from orchestrator.store.checkpoints.source import resolve_source, source_fingerprint
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lineage import record_takeover
-from tests.driver.seed_sources import record_of, save, write_seed
+from tests.driver.seed_sources import config_for, record_of, save, started, write_seed
 from tests.store.chains import Run
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Location:
     return open_location(str(tmp_path / "out"))
-
-
-def config_for(source: Path, output: Location, **settings: Any) -> RunConfig:
-    known = {"source": str(source), "output": output.url, "input": "mine:batches", "steps": 4}
-    return parse_config(known | settings)
-
-
-def started(config: RunConfig, record: Any = None) -> StartPoint:
-    return start_point(config, open_location(config.output), record)
 
 
 def test_first_start_goes_on_from_the_source_and_counts_its_steps_from_there(

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from orchestrator.config import RunConfig, parse_config
+from orchestrator.config import RunConfig
 from orchestrator.driver import startup
 from orchestrator.driver.edited_graph import Edited
 from orchestrator.driver.startup import (
-    StartPoint,
     counted,
     make_plan,
-    start_point,
     step_key_of,
 )
 from orchestrator.errors import GraphRefused, SourceError
@@ -26,21 +24,12 @@ from orchestrator.graph.problem import Problem
 from orchestrator.graph.variables.memory import FreeMemory
 from orchestrator.graph.worker_graph import StepCounter, Variable, WorkerGraph
 from orchestrator.store.objects.location import Location, open_location
-from tests.driver.seed_sources import record_of, save, seed_meta, write_seed
+from tests.driver.seed_sources import config_for, record_of, save, seed_meta, started, write_seed
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Location:
     return open_location(str(tmp_path / "out"))
-
-
-def config_for(source: Path, output: Location, **settings: Any) -> RunConfig:
-    known = {"source": str(source), "output": output.url, "input": "mine:batches", "steps": 4}
-    return parse_config(known | settings)
-
-
-def started(config: RunConfig, record: Any = None) -> StartPoint:
-    return start_point(config, open_location(config.output), record)
 
 
 COUNTER = Variable("global_step", "ref", "int64", (), key="global_step")

@@ -186,15 +186,7 @@ def test_storage_thread_that_cannot_write_an_index_has_nothing_in_doubt(
 def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = storage_thread_module.record_takeover  # type: ignore[attr-defined]
-    failures = [StorageUnavailable("503")]
-
-    def sometimes(*args: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return real(*args)
-
-    monkeypatch.setattr(storage_thread_module, "record_takeover", sometimes)
+    failures = failing(monkeypatch, "record_takeover", 1, storage_thread_module)
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     bench.next()
@@ -480,9 +472,13 @@ def test_storage_thread_counts_the_training_of_earlier_attempts(tmp_path: Path) 
         bench.storage_thread.close()
 
 
-def failing(patch: pytest.MonkeyPatch, part: str, times: int) -> list[StorageUnavailable]:
-    """A part of each commit that the store refuses so many times; the errors that are still to come."""
-    real: Any = vars(commits)[part]
+def failing(
+    patch: pytest.MonkeyPatch, part: str, times: int, module: Any = commits
+) -> list[StorageUnavailable]:
+    """A part of each commit, or of another module, that the store refuses so many times; the errors
+    that are still to come.
+    """
+    real: Any = vars(module)[part]
     failures = [StorageUnavailable("503") for _ in range(times)]
 
     def sometimes(*args: Any) -> Any:
@@ -490,7 +486,7 @@ def failing(patch: pytest.MonkeyPatch, part: str, times: int) -> list[StorageUna
             raise failures.pop()
         return real(*args)
 
-    patch.setattr(commits, part, sometimes)
+    patch.setattr(module, part, sometimes)
     return failures
 
 
@@ -540,15 +536,7 @@ def test_storage_thread_records_a_take_over_that_failed_before_it_settles_a_comm
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was refused until the next save: a run whose last one it was had to write that anew."""
-    real = storage_thread_module.record_takeover  # type: ignore[attr-defined]
-    failures = [StorageUnavailable("503")] * 2
-
-    def sometimes(*args: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return real(*args)
-
-    monkeypatch.setattr(storage_thread_module, "record_takeover", sometimes)
+    failures = failing(monkeypatch, "record_takeover", 2, storage_thread_module)
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     assert bench.next() == ev.SaveFailed(1, 5, "503")

@@ -15,8 +15,9 @@ from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.store.objects.layout import checkpoint_dir
-from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import ChainLink, FileRecord, Manifest
+from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.transfer.part_files import send_index, send_part
 from tests.fakes.bundles import meta_bytes
 from tests.store.slices import shares, write_rank
@@ -174,3 +175,15 @@ def links_of(chain: Chain) -> tuple[ChainLink, ...]:
     return tuple(
         ChainLink(label=link.label, save_id=link.manifest().save_id) for link in chain.links
     )
+
+
+def full_and_two_changes(directory: Path, run: Run) -> Location:
+    """The output in a directory of a run that has made a full save and two of changed rows over it."""
+    output = open_location(str(directory / "out"))
+    record_takeover(output, 1, 1, 0)
+    run.train()
+    run.saved(output)
+    for _ in range(2):
+        run.train()
+        run.saved_changes(output)
+    return output

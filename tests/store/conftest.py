@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import stamina
 import tenacity
 import tenacity.nap
 
+from orchestrator.store.transfer import download as downloading
 from tests.fakes.bundles import model, write_checkpoint, write_pointer
 from tests.store.damage import STEPS
+from tests.store.downloads import Direct, direct_way
 
 
 @pytest.fixture
@@ -38,3 +42,23 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(tenacity.nap, "time", clock)
     monkeypatch.setattr(tenacity, "time", clock)
     return waited_s
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Where a download is to go."""
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def no_waits_of_downloads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Between the tries of a range, and between looks at the streams."""
+    monkeypatch.setattr(downloading, "TICK_S", 0.001)
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
+    """The direct way to the bytes of ``downloads``."""
+    return direct_way(monkeypatch)

@@ -22,7 +22,7 @@ from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan_all
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import ChainLink, Manifest
 from orchestrator.store.run.lineage import record_takeover
-from tests.store.chains import Run
+from tests.store.chains import Run, full_and_two_changes
 
 FULL, SECOND, THIRD = (f"a0001-g0001/{name}" for name in ("m-1", "m-2.changed", "m-3.changed"))
 
@@ -30,15 +30,7 @@ FULL, SECOND, THIRD = (f"a0001-g0001/{name}" for name in ("m-1", "m-2.changed", 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Location:
     """A full save and two of changed rows over it."""
-    output = open_location(str(tmp_path_factory.mktemp("made") / "out"))
-    record_takeover(output, 1, 1, 0)
-    run = Run(40, 2)
-    run.train()
-    run.saved(output)
-    for _ in range(2):
-        run.train()
-        run.saved_changes(output)
-    return output
+    return full_and_two_changes(tmp_path_factory.mktemp("made"), Run(40, 2))
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from orchestrator.store.checkpoints.chains import newest_chain
 from orchestrator.store.checkpoints.run_checkpoints import scan_all
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.run.lineage import record_takeover
 from tests.fakes.bundles import model, write_checkpoint
-from tests.store.chains import Run
+from tests.store.chains import Run, full_and_two_changes
 from tests.store.damage import flip
 
 FULL, SECOND, THIRD = (f"a0001-g0001/{name}" for name in ("m-1", "m-2.changed", "m-3.changed"))
@@ -29,14 +28,7 @@ RUN = Run(40, 2)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Location:
     """A full save and two of changed rows over it."""
-    output = open_location(str(tmp_path_factory.mktemp("made") / "out"))
-    record_takeover(output, 1, 1, 0)
-    RUN.train()
-    RUN.saved(output)
-    for _ in range(2):
-        RUN.train()
-        RUN.saved_changes(output)
-    return output
+    return full_and_two_changes(tmp_path_factory.mktemp("made"), RUN)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,9 @@ from orchestrator.store.objects.traffic import MOVED
 from orchestrator.store.transfer import download as downloading
 from orchestrator.store.transfer.download import download
 from orchestrator.store.transfer.http_range import Link, NotDirect, NotWritten
-from tests.store.downloads import DATA, LINK, Client, Direct, direct_way, file_of
+from tests.store.downloads import DATA, LINK, Client, Direct, file_of
 
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    return tmp_path / "copy"
-
-
-@pytest.fixture(autouse=True)
-def without_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Between the tries of a range, and between looks at the streams."""
-    monkeypatch.setattr(downloading, "TICK_S", 0.001)
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
-
-
-@pytest.fixture
-def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
-    return direct_way(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_waits_of_downloads")
 
 
 def test_local_file_is_copied_and_counts_as_moved(tmp_path: Path, copy: Path) -> None:

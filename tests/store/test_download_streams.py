@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import stamina
 
 from orchestrator.errors import SourceError
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.store.transfer import download as downloading
 from orchestrator.store.transfer.download import download
 from orchestrator.store.transfer.work_stealing import Ramp
-from tests.store.downloads import DATA, Client, Direct, direct_way, file_of
+from tests.store.downloads import DATA, Client, Direct, file_of
 
+pytestmark = pytest.mark.usefixtures("no_waits_of_downloads")
 WITHIN_S = 10.0
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    return tmp_path / "copy"
-
-
-@pytest.fixture(autouse=True)
-def without_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Between the tries of a range, and between looks at the streams."""
-    monkeypatch.setattr(downloading, "TICK_S", 0.001)
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
-
-
-@pytest.fixture
-def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
-    return direct_way(monkeypatch)
 
 
 class Shown:
